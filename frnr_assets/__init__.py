@@ -1,0 +1,1 @@
+"""Full-reference training rows from no-reference video-quality datasets."""

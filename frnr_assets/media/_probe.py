@@ -1,0 +1,74 @@
+"""The probing process: opens one file with PyAV and prints what it is as JSON.
+
+It runs on its own, because a demuxer that crashes or hangs must not take the caller with it. It imports nothing of
+this package, so that it starts fast. Exit status 2 means that the file cannot be used; the reason is on stdout.
+"""
+
+import json
+import sys
+from enum import IntEnum
+
+import av
+from av.stream import Disposition
+from av.video.reformatter import ColorPrimaries, ColorTrc
+from av.video.stream import VideoStream
+
+
+def _chroma(pix_fmt: av.VideoFormat) -> str:
+    """Name the chroma subsampling as in "420", "gray" or "rgb". ``pix_fmt`` is of 64 x 64 pixels."""
+    if pix_fmt.is_rgb or pix_fmt.has_palette:
+        return "rgb"
+    if len(pix_fmt.components) < 3:
+        return "gray"
+    chroma = pix_fmt.components[1]
+    names = {(2, 2): "420", (2, 1): "422", (1, 1): "444", (1, 2): "440", (4, 1): "411", (4, 4): "410"}
+    return names[64 // chroma.width, 64 // chroma.height]
+
+
+def _name(code_points: type[IntEnum], value: int) -> str:
+    """Name an H.273 code point the way ffmpeg spells it; "unspecified" for one that has no name."""
+    names = {code_point.value: code_point.name for code_point in code_points}
+    return names.get(value, "unspecified").lower().replace("_", "-")
+
+
+def _probe(path: str) -> dict[str, object]:
+    with av.open(path) as container:
+        pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+        streams = [
+            stream
+            for stream in container.streams
+            if isinstance(stream, VideoStream) and not stream.disposition & pictures
+        ]
+        if not streams:
+            raise ValueError("it has no video stream")
+        stream = streams[0]
+        codec = stream.codec_context
+        if codec is None or codec.pix_fmt is None or not codec.width or not codec.height:
+            raise ValueError("its video stream cannot be decoded")
+        pix_fmt = av.VideoFormat(codec.pix_fmt, 64, 64)
+        rate = stream.average_rate
+        duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+        return {
+            "container": container.format.name,
+            "codec": codec.name,
+            "width": codec.width,
+            "height": codec.height,
+            "pix_fmt": codec.pix_fmt,
+            "chroma": _chroma(pix_fmt),
+            "bit_depth": max(component.bits for component in pix_fmt.components),
+            "rate_num": rate.numerator if rate else 0,
+            "rate_den": rate.denominator if rate else 1,
+            "stream_duration_s": float(duration) if duration is not None else None,
+            "color_range": {1: "tv", 2: "pc"}.get(codec.color_range, "unspecified"),
+            "color_transfer": _name(ColorTrc, codec.color_trc),
+            "color_primaries": _name(ColorPrimaries, codec.color_primaries),
+        }
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(_probe(sys.argv[1])))  # noqa: T201 - this is the process's result
+    except (av.FFmpegError, ValueError) as error:
+        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+        print(json.dumps({"unusable": reason}))  # noqa: T201
+        sys.exit(2)

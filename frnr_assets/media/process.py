@@ -1,0 +1,197 @@
+"""The one place where another program is started."""
+
+import contextlib
+import os
+import selectors
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+STDOUT_LIMIT_BYTES = 1 << 20
+STDERR_LIMIT_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a program did.
+
+    Attributes:
+        argv: the command as it would be typed, without the wrapper this package puts around it.
+        returncode: exit status; negative for the signal that ended it.
+        stdout: standard output, at most ``STDOUT_LIMIT_BYTES`` from its start.
+        stderr: standard error, at most ``STDERR_LIMIT_BYTES`` from its end.
+        wall_s: seconds from start to exit.
+        cpu_s: user and system seconds of the process.
+        peak_rss_bytes: largest resident memory of the process.
+    """
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+
+    @property
+    def command(self) -> str:
+        """The command, quoted so that it can be pasted into a shell."""
+        return shlex.join(self.argv)
+
+
+class ToolError(RuntimeError):
+    """A program could not be used; the message is one sentence for the person who configured it."""
+
+
+class ToolFailed(ToolError):  # noqa: N818 - the name says what happened
+    """A program ran and did not do what was asked.
+
+    Attributes:
+        reason: one sentence.
+        result: the run; None when the program could not be started.
+    """
+
+    def __init__(self, reason: str, result: ToolResult | None = None):
+        super().__init__(reason)
+        self.reason = reason
+        self.result = result
+
+    def __reduce__(self) -> tuple[type["ToolFailed"], tuple[str, ToolResult | None]]:
+        return type(self), (self.reason, self.result)
+
+    @property
+    def detail(self) -> str:
+        """Reason, command ready to paste, exit status and the tail of standard error."""
+        if self.result is None:
+            return self.reason
+        tail = "\n".join(self.result.stderr.splitlines()[-20:])
+        return f"{self.reason}\ncommand: {self.result.command}\nexit status: {self.result.returncode}\n{tail}"
+
+
+class Cancelled(RuntimeError):  # noqa: N818 - not a failure of anything
+    """The work was called off before this program could finish."""
+
+
+class ToolRunner:
+    """Starts programs such that none of them outlives this process.
+
+    Each program is the leader of its own session, gets SIGKILL when the thread that started it dies
+    (``setpriv --pdeathsig``: ``preexec_fn`` is not safe in a process with threads), reads nothing from standard
+    input and sees an environment of two variables. ``cancel`` ends all of them and refuses new ones. Copies made
+    by pickling start with no programs of their own.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[int] = set()
+        self._cancelled = False
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            raise ToolError("setpriv was not found on PATH; it belongs to the package util-linux, install that")
+        self._wrapper = (setpriv, "--pdeathsig", "KILL", "--")
+
+    def __reduce__(self) -> tuple[type["ToolRunner"], tuple[()]]:
+        return type(self), ()
+
+    def run(self, argv: Sequence[str], *, cwd: Path, timeout_s: float) -> ToolResult:
+        """Run one program to its end.
+
+        Args:
+            argv: program and arguments; the program is an absolute path or found on PATH.
+            cwd: working folder; relative paths in ``argv`` are relative to it.
+            timeout_s: wall-clock seconds after which the program and its children get SIGKILL.
+
+        Raises:
+            ToolFailed: the program is missing, or ran longer than ``timeout_s``. An exit status other than 0 is
+                the caller's to judge.
+            Cancelled: ``cancel`` was called.
+        """
+        # setpriv would report a missing program with a status of its own
+        if shutil.which(argv[0]) is None:
+            raise ToolFailed(f"{argv[0]} is not an executable file")
+        started = time.monotonic()
+        with self._lock:
+            if self._cancelled:
+                raise Cancelled
+            process = subprocess.Popen(
+                [*self._wrapper, *argv],
+                cwd=cwd,
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            self._running.add(process.pid)
+        timed_out = False
+        try:
+            stdout, stderr, timed_out = _drain(process, started + timeout_s)
+        finally:
+            with self._lock:
+                if timed_out or self._cancelled:
+                    _kill(process.pid)
+                # The process is reaped while the lock is held, so cancel() cannot hit a recycled process number.
+                _, status, usage = os.wait4(process.pid, 0)
+                process.returncode = os.waitstatus_to_exitcode(status)
+                self._running.discard(process.pid)
+                cancelled = self._cancelled
+        result = ToolResult(
+            argv=tuple(argv),
+            returncode=process.returncode,
+            stdout=stdout.decode(errors="replace"),
+            stderr=stderr.decode(errors="replace"),
+            wall_s=time.monotonic() - started,
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            peak_rss_bytes=usage.ru_maxrss * 1024,
+        )
+        if cancelled:
+            raise Cancelled
+        if timed_out:
+            raise ToolFailed(f"{Path(argv[0]).name} was stopped after {timeout_s:.0f} s, its time limit", result)
+        return result
+
+    def cancel(self) -> None:
+        """Send SIGKILL to every running program and its children, and refuse to start another."""
+        with self._lock:
+            self._cancelled = True
+            for pid in self._running:
+                _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _drain(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes, bool]:
+    """Keep bounded parts of both outputs until they end and the process exits, or until the deadline (monotonic)."""
+    if process.stdout is None or process.stderr is None:
+        raise ValueError("both outputs of the process must be pipes")
+    stdout, stderr = bytearray(), bytearray()
+    exit_fd = os.pidfd_open(process.pid)
+    try:
+        with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ, stdout)
+            selector.register(process.stderr, selectors.EVENT_READ, stderr)
+            selector.register(exit_fd, selectors.EVENT_READ, None)
+            while selector.get_map():
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    return bytes(stdout), bytes(stderr), True
+                for key, _ in selector.select(remaining):
+                    chunk = b"" if key.data is None else os.read(key.fd, 1 << 16)
+                    if chunk:
+                        key.data.extend(chunk)
+                    else:
+                        selector.unregister(key.fileobj)
+                del stdout[STDOUT_LIMIT_BYTES:]
+                del stderr[:-STDERR_LIMIT_BYTES]
+    finally:
+        os.close(exit_fd)
+    return bytes(stdout), bytes(stderr), False

@@ -1,0 +1,191 @@
+"""Decoding a source: what its frames are, and the working format in which they are encoded and scored."""
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from frnr_assets.media.encoders import Encoder
+from frnr_assets.media.ffmpeg import FFmpeg, input_args, run_ffmpeg
+from frnr_assets.media.moments import mean_and_std
+from frnr_assets.media.probe import ClipUnusable, Probe, probe_source
+from frnr_assets.media.process import ToolFailed, ToolRunner
+
+# libvmaf crashes on a side of 16 pixels or less, after the crop.
+MIN_SIDE = 17
+# The threshold that ffmpeg's scdet documents as a good one, in per cent of the largest possible frame difference.
+SHOT_CHANGE_SCORE = 10.0
+
+_SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
+_NEAREST_CHROMA = {"gray": "420", "410": "420", "411": "422", "440": "444", "rgb": "444"}
+_FRAME_LINE = re.compile(r"^frame:\d+\s+pts:\S+\s+pts_time:(?P<time>\S+)\nlavfi\.scd\.score=(?P<score>\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class WorkingFormat:
+    """The geometry and pixel format in which a clip is encoded and scored.
+
+    Attributes:
+        width: pixels.
+        height: pixels.
+        pix_fmt: ffmpeg's name.
+        filters: the filter chain that leads there from the decoded frames, the same on every leg.
+    """
+
+    width: int
+    height: int
+    pix_fmt: str
+    filters: str
+
+
+def working_format(probe: Probe, encoder: Encoder) -> WorkingFormat:
+    """Choose the format nearest to the source's that the encoder and libvmaf both take.
+
+    The frame is cropped at its right and lower edges to whole chroma samples; the bit depth is kept or else the
+    nearest that the encoder has; gray, RGB and rarer subsamplings go to the next finer one. Range and matrix stay as
+    they are, except that RGB, which has neither, becomes limited-range BT.709.
+
+    Raises:
+        ClipUnusable: too small for libvmaf's features.
+    """
+    chroma = _NEAREST_CHROMA.get(probe.chroma, probe.chroma)
+    if chroma not in encoder.chroma:
+        chroma = encoder.chroma[0]
+    step_x, step_y = _SUBSAMPLING[chroma]
+    width, height = probe.width // step_x * step_x, probe.height // step_y * step_y
+    if min(width, height) < MIN_SIDE:
+        raise ClipUnusable(f"its frames of {probe.width}x{probe.height} are too small for VMAF (at least {MIN_SIDE})")
+    depth = min(encoder.bit_depths, key=lambda bits: abs(bits - probe.bit_depth))
+    pix_fmt = f"yuv{chroma}p" if depth == 8 else f"yuv{chroma}p{depth}le"
+    filters = []
+    if (width, height) != (probe.width, probe.height):
+        filters.append(f"crop={width}:{height}:0:0:exact=1")
+    if pix_fmt != probe.pix_fmt:
+        matrix = ":out_color_matrix=bt709:out_range=tv" if probe.chroma == "rgb" else ""
+        # Without these flags swscale's result depends on the machine's instruction set.
+        filters.append(f"scale=flags=bicubic+accurate_rnd+full_chroma_int+bitexact{matrix}")
+    filters.append(f"format={pix_fmt}")
+    return WorkingFormat(width, height, pix_fmt, ",".join(filters))
+
+
+def index_timing(rate: Fraction) -> str:
+    """Return the filters that time frames by index at ``rate`` frames per second.
+
+    x264's CRF depends on frame durations, and pairing two files by their own timestamps goes wrong silently.
+    """
+    return f"settb={rate.denominator}/{rate.numerator},setpts=N"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The facts of one decoded source.
+
+    Attributes:
+        sha256: of the file.
+        size_bytes: of the file.
+        mtime_ns: modification time of the file when it was hashed, nanoseconds since 1970.
+        probe: what the headers say.
+        working: the format after the working-format step.
+        frames: decoded frames.
+        frames_md5: MD5 of all frames in the working format, in order.
+        variable_frame_rate: some frame starts more than a quarter of 1 / R away from 1 / R after the one before it.
+        shot_count: shots, by ffmpeg's scdet.
+        shot_avg_duration_s: mean shot duration in seconds at the nominal rate.
+        shot_duration_std_s: population standard deviation of the shot durations, in seconds.
+    """
+
+    sha256: str
+    size_bytes: int
+    mtime_ns: int
+    probe: Probe
+    working: WorkingFormat
+    frames: int
+    frames_md5: str
+    variable_frame_rate: bool
+    shot_count: int
+    shot_avg_duration_s: float
+    shot_duration_std_s: float
+
+    @property
+    def duration_s(self) -> float:
+        """Frames divided by the nominal rate."""
+        return float(self.frames / self.probe.rate)
+
+
+def decode_reference(
+    source: Path, *, ffmpeg: FFmpeg, encoder: Encoder, runner: ToolRunner, scratch: Path, timeout_s: float
+) -> Reference:
+    """Hash, probe and decode a source once, from its first frame to its last. Nothing decoded is kept.
+
+    Args:
+        source: the uploaded file.
+        ffmpeg: the executable.
+        encoder: decides the working format, together with libvmaf.
+        runner: starts the programs.
+        scratch: an empty folder of this call's own.
+        timeout_s: wall-clock limit of the decode in seconds.
+
+    Raises:
+        ClipUnusable: missing, empty, not decodable from end to end, without a frame, too small, or changed while it
+            was read.
+    """
+    try:
+        before = source.stat()
+        if not source.is_file() or before.st_size == 0:
+            raise ClipUnusable("it is empty" if source.is_file() else "it is not a regular file")
+        with source.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ClipUnusable(f"it could not be read: {error.strerror}") from error
+    probe = probe_source(source, runner)
+    working = working_format(probe, encoder)
+    # scdet comes after the working format, so that no conversion can be inserted for its sake.
+    frame_log = "frames.log"
+    filters = f"{working.filters},scdet,metadata=mode=print:key=lavfi.scd.score:file={frame_log}"
+    args = [*input_args(source), "-map", "0:V:0", "-vf", filters, "-fps_mode", "passthrough", "-f", "md5", "-"]
+    try:
+        result = run_ffmpeg(ffmpeg, args, "decode", runner=runner, cwd=scratch, timeout_s=timeout_s)
+    except ToolFailed as error:
+        raise ClipUnusable(error.reason, error.detail) from error
+    log = scratch / frame_log
+    lines = list(_FRAME_LINE.finditer(log.read_text() if log.exists() else ""))
+    md5 = re.match(r"MD5=([0-9a-f]{32})", result.stdout)
+    if not lines or md5 is None:
+        raise ClipUnusable("decode failed: it has no frame", result.stderr)
+    after = source.stat()
+    if (after.st_size, after.st_mtime_ns, after.st_ino) != (before.st_size, before.st_mtime_ns, before.st_ino):
+        raise ClipUnusable("it changed while it was decoded")
+    shots = _shot_durations([float(line["score"]) for line in lines], probe.rate)
+    shot_avg, shot_std = mean_and_std(shots)
+    return Reference(
+        sha256=sha256,
+        size_bytes=before.st_size,
+        mtime_ns=before.st_mtime_ns,
+        probe=probe,
+        working=working,
+        frames=len(lines),
+        frames_md5=md5[1],
+        variable_frame_rate=_is_variable([line["time"] for line in lines], probe.rate),
+        shot_count=len(shots),
+        shot_avg_duration_s=shot_avg,
+        shot_duration_std_s=shot_std,
+    )
+
+
+def _shot_durations(scores: Sequence[float], rate: Fraction) -> list[float]:
+    """Split the frames into shots, each starting at a frame that scores as a change; durations in seconds."""
+    starts = [0, *(index for index, score in enumerate(scores) if index and score >= SHOT_CHANGE_SCORE)]
+    ends = [*starts[1:], len(scores)]
+    return [float((end - start) / rate) for start, end in zip(starts, ends, strict=True)]
+
+
+def _is_variable(times: Sequence[str], rate: Fraction) -> bool:
+    seconds = [float(time) for time in times if time != "NOPTS"]
+    nominal = float(1 / rate)
+    return len(seconds) < len(times) or any(
+        not math.isclose(later - earlier, nominal, rel_tol=0.25)
+        for earlier, later in zip(seconds, seconds[1:], strict=False)
+    )
