@@ -8,21 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from frnr_assets.media.moments import mean_and_std
-
-# The columns, in the order of the row contract.
-ENCODER_STATISTICS = (
-    "enc_internal_qp_mean",
-    "enc_internal_qp_std",
-    "enc_internal_bits_mean",
-    "enc_internal_bits_std",
-    "enc_internal_mv_mean",
-    "enc_internal_mv_std",
-    "enc_internal_itex_mean",
-    "enc_internal_ptex_mean",
-    "enc_internal_intra_ratio",
-    "enc_internal_skip_ratio",
-)
-
+from frnr_assets.vocabulary import ENCODER_STATISTICS
 
 @dataclass(frozen=True)
 class EncoderStatistics:

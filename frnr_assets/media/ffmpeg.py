@@ -81,20 +81,22 @@ def require_encoder(ffmpeg: FFmpeg, encoder: str, version_pattern: str, runner: 
     return match[1]
 
 
-def require_vmaf_model(ffmpeg: FFmpeg, model: str, runner: ToolRunner) -> None:
-    """Score one picture against itself, to know that the libvmaf filter and the model are there.
+def require_vmaf_model(ffmpeg: FFmpeg, model: str, runner: ToolRunner) -> str:
+    """Score one picture against itself, and return the version that libvmaf writes into its log.
 
     Raises:
         ToolError: this ffmpeg has no libvmaf filter, or libvmaf has no such model.
     """
-    graph = f"split[a][b];[a][b]libvmaf=model=version={model}"
+    graph = f"split[a][b];[a][b]libvmaf=model=version={model}:log_fmt=json:log_path=/dev/stdout"
     result = _try_filter(ffmpeg, runner, ["-frames:v", "1", "-vf", graph, "-f", "null", "-"])
     if "No such filter: 'libvmaf'" in result.stderr:
         raise ToolError(f"{ffmpeg.path} has no libvmaf filter; use an ffmpeg built with --enable-libvmaf")
     if "could not load libvmaf model" in result.stderr:
         raise ToolError(f"the libvmaf inside {ffmpeg.path} has no model {model}; vmaf_v0.6.1 is the usual one")
-    if result.returncode != 0:
+    version = re.search(r'"version": "([^"]+)"', result.stdout)
+    if result.returncode != 0 or version is None:
         raise ToolError(f"the libvmaf filter of {ffmpeg.path} does not work: {last_line(result.stderr)}")
+    return version[1]
 
 
 def input_args(source: Path) -> list[str]:

@@ -45,6 +45,23 @@ class ToolResult:
         return shlex.join(self.argv)
 
 
+@dataclass(frozen=True)
+class TimeLimits:
+    """How long a program may take, as wall-clock time.
+
+    Attributes:
+        base_s: seconds that any program gets.
+        per_megapixel_s: seconds more for each million pixels (width x height x frames) that it works on.
+    """
+
+    base_s: float = 120.0
+    per_megapixel_s: float = 2.0
+
+    def timeout_s(self, width: int, height: int, frames: float) -> float:
+        """Return the limit in seconds for that many frames."""
+        return self.base_s + self.per_megapixel_s * width * height * frames / 1e6
+
+
 class ToolError(RuntimeError):
     """A program could not be used; the message is one sentence for the person who configured it."""
 

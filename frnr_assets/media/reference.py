@@ -2,7 +2,9 @@
 
 import hashlib
 import math
+import os
 import re
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,12 +14,14 @@ from frnr_assets.media.encoders import Encoder
 from frnr_assets.media.ffmpeg import FFmpeg, input_args, run_ffmpeg
 from frnr_assets.media.moments import mean_and_std
 from frnr_assets.media.probe import ClipUnusable, Probe, probe_source
-from frnr_assets.media.process import ToolFailed, ToolRunner
+from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner
 
 # libvmaf crashes on a side of 16 pixels or less, after the crop.
 MIN_SIDE = 17
 # The threshold that ffmpeg's scdet documents as a good one, in per cent of the largest possible frame difference.
 SHOT_CHANGE_SCORE = 10.0
+# For the time limit of a decode whose container does not say how long it is.
+DURATION_GUESS_S = 60.0
 
 _SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
 _NEAREST_CHROMA = {"gray": "420", "410": "420", "411": "422", "440": "444", "rgb": "444"}
@@ -80,13 +84,64 @@ def index_timing(rate: Fraction) -> str:
 
 
 @dataclass(frozen=True)
+class Fingerprint:
+    """What tells one file's content from another's.
+
+    Attributes:
+        sha256: of the content.
+        size_bytes: of the file.
+        mtime_ns: modification time when it was hashed, nanoseconds since 1970.
+    """
+
+    sha256: str
+    size_bytes: int
+    mtime_ns: int
+
+    def still_holds(self, source: Path) -> bool:
+        """Tell whether size and modification time are still those that were hashed.
+
+        Raises:
+            ClipUnusable: the file is gone.
+        """
+        status = _stat(source)
+        return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
+
+
+def fingerprint(source: Path) -> Fingerprint:
+    """Hash a source.
+
+    Raises:
+        ClipUnusable: missing, not readable, not a regular file, empty, or changed while it was hashed.
+    """
+    status = _stat(source)
+    if not stat.S_ISREG(status.st_mode):
+        raise ClipUnusable("it is not a regular file")
+    if status.st_size == 0:
+        raise ClipUnusable("it is empty")
+    try:
+        with source.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ClipUnusable(f"it could not be read: {error.strerror}") from error
+    found = Fingerprint(sha256, status.st_size, status.st_mtime_ns)
+    if not found.still_holds(source):
+        raise ClipUnusable("it changed while it was read")
+    return found
+
+
+def _stat(source: Path) -> os.stat_result:
+    try:
+        return source.stat()
+    except OSError as error:
+        raise ClipUnusable(f"it could not be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True)
 class Reference:
     """The facts of one decoded source.
 
     Attributes:
-        sha256: of the file.
-        size_bytes: of the file.
-        mtime_ns: modification time of the file when it was hashed, nanoseconds since 1970.
+        fingerprint: of the file.
         probe: what the headers say.
         working: the format after the working-format step.
         frames: decoded frames.
@@ -97,9 +152,7 @@ class Reference:
         shot_duration_std_s: population standard deviation of the shot durations, in seconds.
     """
 
-    sha256: str
-    size_bytes: int
-    mtime_ns: int
+    fingerprint: Fingerprint
     probe: Probe
     working: WorkingFormat
     frames: int
@@ -116,36 +169,38 @@ class Reference:
 
 
 def decode_reference(
-    source: Path, *, ffmpeg: FFmpeg, encoder: Encoder, runner: ToolRunner, scratch: Path, timeout_s: float
+    source: Path,
+    found: Fingerprint,
+    *,
+    ffmpeg: FFmpeg,
+    encoder: Encoder,
+    runner: ToolRunner,
+    limits: TimeLimits,
+    scratch: Path,
 ) -> Reference:
-    """Hash, probe and decode a source once, from its first frame to its last. Nothing decoded is kept.
+    """Probe and decode a source once, from its first frame to its last. Nothing decoded is kept.
 
     Args:
         source: the uploaded file.
+        found: its fingerprint.
         ffmpeg: the executable.
         encoder: decides the working format, together with libvmaf.
         runner: starts the programs.
+        limits: how long the decode may take.
         scratch: an empty folder of this call's own.
-        timeout_s: wall-clock limit of the decode in seconds.
 
     Raises:
-        ClipUnusable: missing, empty, not decodable from end to end, without a frame, too small, or changed while it
-            was read.
+        ClipUnusable: not decodable from end to end, without a frame, too small, or changed while it was read.
     """
-    try:
-        before = source.stat()
-        if not source.is_file() or before.st_size == 0:
-            raise ClipUnusable("it is empty" if source.is_file() else "it is not a regular file")
-        with source.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ClipUnusable(f"it could not be read: {error.strerror}") from error
     probe = probe_source(source, runner)
     working = working_format(probe, encoder)
     # scdet comes after the working format, so that no conversion can be inserted for its sake.
     frame_log = "frames.log"
     filters = f"{working.filters},scdet,metadata=mode=print:key=lavfi.scd.score:file={frame_log}"
     args = [*input_args(source), "-map", "0:V:0", "-vf", filters, "-fps_mode", "passthrough", "-f", "md5", "-"]
+    # Headers lie about the number of frames; a wrong guess only makes the limit more or less generous.
+    frames = float(probe.rate) * (probe.stream_duration_s or DURATION_GUESS_S)
+    timeout_s = limits.timeout_s(probe.width, probe.height, frames)
     try:
         result = run_ffmpeg(ffmpeg, args, "decode", runner=runner, cwd=scratch, timeout_s=timeout_s)
     except ToolFailed as error:
@@ -155,15 +210,12 @@ def decode_reference(
     md5 = re.match(r"MD5=([0-9a-f]{32})", result.stdout)
     if not lines or md5 is None:
         raise ClipUnusable("decode failed: it has no frame", result.stderr)
-    after = source.stat()
-    if (after.st_size, after.st_mtime_ns, after.st_ino) != (before.st_size, before.st_mtime_ns, before.st_ino):
-        raise ClipUnusable("it changed while it was decoded")
+    if not found.still_holds(source):
+        raise ClipUnusable("it changed while it was read")
     shots = _shot_durations([float(line["score"]) for line in lines], probe.rate)
     shot_avg, shot_std = mean_and_std(shots)
     return Reference(
-        sha256=sha256,
-        size_bytes=before.st_size,
-        mtime_ns=before.st_mtime_ns,
+        fingerprint=found,
         probe=probe,
         working=working,
         frames=len(lines),

@@ -9,10 +9,13 @@ from typing import Any
 
 from frnr_assets.media.ffmpeg import FFmpeg, input_args, run_ffmpeg
 from frnr_assets.media.moments import mean_and_std
-from frnr_assets.media.process import ToolFailed, ToolRunner
+from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner
 from frnr_assets.media.reference import Reference, index_timing
+from frnr_assets.vocabulary import CANONICAL6_FEATURES
 
-CANONICAL6_FEATURES = ("adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3", "motion2")
+# Resident memory of a score: one part for the decoders of the reference, one for each distortion and its libvmaf.
+# Measured at 540p, 1080p and 2160p; `make bench` prints it.
+_BASE_BYTES, _BYTES_PER_PIXEL, _BYTES_PER_PIXEL_AND_CELL = 60 << 20, 20, 80
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ def score_distortions(
     vmaf_model: str,
     ffmpeg: FFmpeg,
     runner: ToolRunner,
+    limits: TimeLimits,
     scratch: Path,
-    timeout_s: float,
 ) -> list[Score]:
     """Score distortions of one reference together, decoding the reference once.
 
@@ -66,8 +69,8 @@ def score_distortions(
         vmaf_model: a model built into libvmaf, such as ``vmaf_v0.6.1``.
         ffmpeg: the executable.
         runner: starts the program.
+        limits: how long it may take.
         scratch: an empty folder of this call's own.
-        timeout_s: wall-clock limit in seconds.
 
     Raises:
         ToolFailed: the run failed, or a log is missing, incomplete, or has a value that is not finite.
@@ -81,6 +84,7 @@ def score_distortions(
     inputs = [arg for path in (*distortions, source) for arg in input_args(path)]
     outputs = [arg for i in range(count) for arg in ("-map", f"[o{i}]", "-f", "null", "-")]
     args = ["-filter_complex_threads", "1", *inputs, "-filter_complex", ";".join(graph), *outputs]
+    timeout_s = limits.timeout_s(reference.working.width, reference.working.height, reference.frames * count)
     result = run_ffmpeg(ffmpeg, args, "score", runner=runner, cwd=scratch, timeout_s=timeout_s)
     try:
         logs = [read_vmaf_log(scratch / f"{i}.json", reference.frames) for i in range(count)]
@@ -117,3 +121,8 @@ def _column(metrics: Sequence[Mapping[str, float]], name: str) -> tuple[float, .
     if not all(map(math.isfinite, values)):
         raise ValueError(f"libvmaf reported a value of {name} that is not finite")
     return values
+
+
+def score_memory_bytes(width: int, height: int, cells: int) -> int:
+    """Estimate the peak resident memory of scoring that many distortions together."""
+    return _BASE_BYTES + (_BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_CELL * cells) * width * height

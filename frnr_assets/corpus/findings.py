@@ -1,0 +1,169 @@
+"""What is wrong with a table, if anything. Each rule is a pure function; checks and publication share them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from frnr_assets.corpus.schema import FEATURE_MEANS, FEATURE_STDS, ROW_SCHEMA
+from frnr_assets.vocabulary import CANONICAL6_FEATURES
+
+# libvmaf computes ADM and VIF in fixed point, whose rounding lets them exceed 1 a little; motion is a mean absolute
+# difference of 8-bit samples.
+_FEATURE_LIMITS = {feature: 1.1 for feature in CANONICAL6_FEATURES} | {"motion2": 255.0}
+_EXAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        problem: one sentence.
+        clips: keys of the clips concerned, the first of them when there are many.
+        count: how many rows or clips are concerned.
+    """
+
+    problem: str
+    clips: tuple[str, ...]
+    count: int
+
+    def __str__(self) -> str:
+        if not self.clips:
+            return self.problem
+        more = " ..." if self.count > len(self.clips) else ""
+        return f"{self.problem} ({self.count}): {', '.join(self.clips)}{more}"
+
+
+def _concerning(problem: str, clips: Iterable[str]) -> list[Finding]:
+    keys = list(clips)
+    return [Finding(problem, tuple(keys[:_EXAMPLES]), len(keys))] if keys else []
+
+
+def _where(frame: pl.DataFrame, condition: pl.Expr, problem: str, label: str = "clip") -> list[Finding]:
+    return _concerning(problem, frame.filter(condition)[label].to_list())
+
+
+def schema_differs(found: pa.Schema, expected: pa.Schema) -> list[Finding]:
+    """Compare names, order, types and nullability; metadata may differ."""
+    if found.equals(expected, check_metadata=False):
+        return []
+    problems = [f"column {name} is missing" for name in expected.names if name not in found.names]
+    problems += [f"column {name} is not in the schema" for name in found.names if name not in expected.names]
+    for name in set(found.names) & set(expected.names):
+        is_, should = found.field(name), expected.field(name)
+        if (is_.type, is_.nullable) != (should.type, should.nullable):
+            problems.append(f"column {name} is {_describe(is_)}, not {_describe(should)}")
+    return [Finding(problem, (), 1) for problem in sorted(problems) or ["the columns are in another order"]]
+
+
+def _describe(field: pa.Field) -> str:
+    return f"{field.type}{'' if field.nullable else ' not null'}"
+
+
+def duplicate_keys(manifest: pl.DataFrame) -> list[Finding]:
+    """Two manifest rows that would be the same partition."""
+    return _where(manifest.unique("clip", keep="any"), pl.col("clip").is_in(_repeated(manifest, "clip")), "clip key used twice")
+
+
+def _repeated(frame: pl.DataFrame, *columns: str) -> list[str]:
+    return frame.group_by(columns).len().filter(pl.col("len") > 1)[columns[0]].to_list()
+
+
+def mos_implausible(manifest: pl.DataFrame, scale: tuple[float, float]) -> list[Finding]:
+    """MOS that are not finite or not within the declared scale (both ends included). Null is fine."""
+    mos = pl.col("mos")
+    return [
+        *_where(manifest, mos.is_not_null() & ~mos.is_finite(), "MOS is not finite"),
+        *_where(
+            manifest,
+            mos.is_finite() & ~mos.is_between(*scale),
+            f"MOS is not within the declared scale {scale[0]:g} to {scale[1]:g}",
+        ),
+    ]
+
+
+def sources_missing(manifest: pl.DataFrame) -> list[Finding]:
+    """Sources that are not regular files."""
+    rows = manifest.select("clip", "src").iter_rows()
+    return _concerning("source is not a file", (clip for clip, src in rows if not Path(src).is_file()))
+
+
+def reference_implausible(references: pl.DataFrame) -> list[Finding]:
+    """Facts that contradict each other, among the clips that are not in quarantine."""
+    usable = references.filter(pl.col("quarantine_reason").is_null())
+    rate = pl.col("rate_num") / pl.col("rate_den")
+    return [
+        *_where(usable, ~(pl.col("frames") > 0), "reference has no frame"),
+        *_where(usable, ~rate.is_between(1, 240), "frame rate is not within 1 to 240 per second"),
+        *_where(
+            usable,
+            (pl.col("width") > pl.col("source_width"))
+            | (pl.col("height") > pl.col("source_height"))
+            | (pl.col("source_width") - pl.col("width") > 1)
+            | (pl.col("source_height") - pl.col("height") > 1),
+            "working size is not the source's size cropped by at most one pixel",
+        ),
+        *_where(usable, pl.col("src_sha256").str.len_chars() != 64, "SHA-256 is not one"),
+    ]
+
+
+def provenance_wrong(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
+    """Rows whose fr_from_nr is not true, or whose nr_source is not their src."""
+    return [
+        *_where(rows, ~pl.col("fr_from_nr").fill_null(value=False), "fr_from_nr is not true", label),
+        *_where(rows, pl.col("src") != pl.col("nr_source"), "nr_source is not src", label),
+    ]
+
+
+def values_implausible(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
+    """Scores that are not finite or out of range."""
+    findings = _where(
+        rows, ~(pl.col("vmaf_score").is_finite() & pl.col("vmaf_score").is_between(0, 100)), "VMAF is not in 0..100", label
+    )
+    for mean, std, feature in zip(FEATURE_MEANS, FEATURE_STDS, CANONICAL6_FEATURES, strict=True):
+        limit = _FEATURE_LIMITS[feature]
+        in_range = pl.col(mean).is_between(0, limit) & pl.col(std).is_between(0, limit)
+        finite = pl.col(mean).is_finite() & pl.col(std).is_finite()
+        findings += _where(rows, ~(finite & in_range), f"{feature} is not finite and within 0..{limit:g}", label)
+    return findings + _where(rows, pl.col("exit_status") != 0, "exit_status is not 0", label)
+
+
+def cells_repeated(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
+    """More than one row for a source at one CRF, encoder and preset."""
+    cell = pl.struct("src_sha256", "encoder", "preset", "crf")
+    return _concerning(
+        "more than one row for a (src_sha256, encoder, preset, crf)",
+        rows.filter(cell.is_duplicated())[label].unique(maintain_order=True).to_list(),
+    )
+
+
+def sweeps_incomplete(rows: pl.DataFrame, sweep: Sequence[int], label: str = "clip") -> list[Finding]:
+    """Sources that lack some CRF of the sweep."""
+    have = rows.group_by(label, "encoder", "preset").agg(pl.col("crf").unique())
+    missing = have.filter(pl.lit(list(sweep)).list.set_difference(pl.col("crf")).list.len() > 0)
+    return _concerning("sweep is not complete", missing[label].sort().to_list())
+
+
+def quality_rises(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
+    """Sources whose VMAF is higher at a higher CRF."""
+    ordered = rows.sort(label, "encoder", "preset", "crf")
+    step = pl.col("vmaf_score").diff().over(label, "encoder", "preset")
+    return _concerning(
+        "VMAF rises with CRF", ordered.filter(step > 0)[label].unique(maintain_order=True).to_list()
+    )
+
+
+def row_errors(schema: pa.Schema, rows: pl.DataFrame, label: str) -> list[Finding]:
+    """Everything that forbids publication."""
+    wrong_schema = schema_differs(schema, ROW_SCHEMA)
+    if wrong_schema:
+        return wrong_schema
+    return [*provenance_wrong(rows, label), *values_implausible(rows, label), *cells_repeated(rows, label)]
+
+
+def row_warnings(rows: pl.DataFrame, sweep: Sequence[int], label: str) -> list[Finding]:
+    """What a trainer should know, but what does not make the corpus wrong."""
+    return [*sweeps_incomplete(rows, sweep, label), *quality_rises(rows, label)]

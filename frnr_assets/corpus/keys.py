@@ -1,0 +1,12 @@
+"""Clip keys: the names of the partitions."""
+
+import re
+from pathlib import Path
+
+# Dagster separates the dimensions of a key by "|" and lists and ranges of keys by commas, dots and brackets.
+_UNSAFE = re.compile(r"""[\x00-\x1f\x7f|\[\],"'`\\/]|\.\.\.""")
+
+
+def clip_key(source: Path) -> str:
+    """Return the key of a clip: its file stem, with an underscore for whatever is unsafe in a partition key."""
+    return _UNSAFE.sub("_", source.stem)

@@ -1,0 +1,132 @@
+"""Publishing all current feature rows as one Parquet dataset, atomically."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from frnr_assets.corpus.findings import Finding, row_errors
+from frnr_assets.corpus.schema import ROW_SCHEMA, SCHEMA_VERSION
+from frnr_assets.corpus.store import sync, to_polars
+from frnr_assets.vocabulary import CAVEAT
+
+ROW_GROUP_ROWS = 64 * 1024
+KEEP_VERSIONS = 3
+
+
+class CorpusInvalid(Exception):  # noqa: N818 - the name says what the corpus would be
+    """The rows must not be published; what was published before is untouched.
+
+    Attributes:
+        findings: what is wrong.
+    """
+
+    def __init__(self, findings: Sequence[Finding]):
+        super().__init__("; ".join(map(str, findings)))
+        self.findings = tuple(findings)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One published version.
+
+    Attributes:
+        path: its folder.
+        rows: number of rows.
+        size_bytes: of all its files.
+    """
+
+    path: Path
+    rows: int
+    size_bytes: int
+
+
+def publish(rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int]) -> Publication:
+    """Write the rows as a new version and make it the current one.
+
+    The version is written beside the others, read back and judged; then the link ``current`` is replaced by a
+    rename. File names differ between versions, so that a reader who listed the old version through the link can
+    never get half of each. The newest ``KEEP_VERSIONS`` versions are kept.
+
+    Args:
+        rows: at least one row, with the columns of ``ROW_SCHEMA``.
+        folder: where versions and link live.
+        sweep: the configured CRFs, for the file metadata.
+
+    Raises:
+        CorpusInvalid: a rule of ``row_errors`` is broken.
+        OSError: the disk is full or the folder is not writable; the current version stays.
+    """
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+    versions = folder / "versions"
+    staging = versions / f".{name}"
+    staging.mkdir(parents=True)
+    try:
+        _write(rows, staging, name, sweep)
+        table = read_version(staging)
+        errors = row_errors(table.schema, to_polars(table), label="src")
+        if table.num_rows != len(rows):
+            errors.append(Finding(f"{table.num_rows} rows were written of {len(rows)}", (), 1))
+        if errors:
+            raise CorpusInvalid(errors)
+        version = staging.rename(versions / name)
+    except BaseException:
+        shutil.rmtree(staging)
+        raise
+    sync(versions)
+    link = folder / f".current-{name}"
+    link.symlink_to(Path("versions") / name)
+    link.replace(folder / "current")
+    sync(folder)
+    for old in sorted(versions.glob("[!.]*"))[:-KEEP_VERSIONS]:
+        shutil.rmtree(old)
+    size = sum(file.stat().st_size for file in version.rglob("*.parquet"))
+    return Publication(version, len(rows), size)
+
+
+def current_version(folder: Path) -> Path | None:
+    """Return the folder of the current version, or None when nothing was published yet."""
+    link = folder / "current"
+    return link.resolve(strict=True) if link.is_symlink() else None
+
+
+def read_version(version: Path) -> pa.Table:
+    """Read a published version as it is on disk; the schema carries the file metadata."""
+    files = sorted(version.glob("crf=*/*.parquet"))
+    # "partitioning=None": crf is a column of the files too, so that each of them is complete on its own.
+    return pq.ParquetDataset(files, partitioning=None).read()
+
+
+def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int]) -> None:
+    schema = ROW_SCHEMA.with_metadata(_file_metadata(rows, sweep))
+    ordered = rows.select(ROW_SCHEMA.names).sort("crf", "src", "encoder", "preset")
+    for (crf,), part in ordered.group_by("crf", maintain_order=True):
+        target = staging / f"crf={crf}"
+        target.mkdir()
+        file = target / f"{name}.parquet"
+        pq.write_table(part.to_arrow().cast(schema), file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        sync(file)
+        sync(target)
+    sync(staging)
+
+
+def _file_metadata(rows: pl.DataFrame, sweep: Sequence[int]) -> Mapping[str, str]:
+    distinct = {
+        name: ", ".join(sorted(rows[name].unique()))
+        for name in ("encoder", "encoder_version", "preset", "vmaf_model", "ffmpeg_version", "vmaf_binary_version")
+    }
+    return {
+        "caveat": CAVEAT,
+        "schema_version": str(SCHEMA_VERSION),
+        "crf_sweep": json.dumps(list(sweep)),
+        "rows": str(len(rows)),
+        "published": datetime.now(UTC).isoformat(timespec="seconds"),
+        **distinct,
+    }

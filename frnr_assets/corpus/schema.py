@@ -1,0 +1,143 @@
+"""The schemas of every table, in one place. Everything else derives names, types and nullability from here."""
+
+from typing import Final
+
+import pyarrow as pa
+
+from frnr_assets.vocabulary import CANONICAL6_FEATURES
+
+SCHEMA_VERSION: Final = 3
+
+FEATURE_MEANS: Final = tuple(f"{feature}_mean" for feature in CANONICAL6_FEATURES)
+FEATURE_STDS: Final = tuple(f"{feature}_std" for feature in CANONICAL6_FEATURES)
+
+
+def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"description": description})
+
+
+_STRINGS = pa.list_(pa.field("element", pa.string(), nullable=False))
+
+# The contract with trainers: vmaf-tune's CORPUS_ROW_KEYS, schema version 3, in its order, then three provenance keys.
+ROW_SCHEMA: Final = pa.schema(
+    [
+        _field("schema_version", pa.int32(), "version of the vmaf-tune row schema"),
+        _field("run_id", pa.string(), "run that measured the row"),
+        _field("timestamp", pa.string(), "when the row was measured, UTC, ISO 8601"),
+        _field("src", pa.string(), "path of the uploaded file; group by it to keep a source in one part of a split"),
+        _field("src_sha256", pa.string(), "SHA-256 of the uploaded file"),
+        _field("width", pa.int32(), "working width in pixels, after cropping to whole chroma samples"),
+        _field("height", pa.int32(), "working height in pixels, after cropping to whole chroma samples"),
+        _field("pix_fmt", pa.string(), "working pixel format, in which the clip was encoded and scored"),
+        _field("framerate", pa.float64(), "nominal rate R in frames per second: the average frame rate of the upload"),
+        _field("duration_s", pa.float64(), "decoded frames divided by R, in seconds"),
+        _field("encoder", pa.string(), "ffmpeg's name of the encoder"),
+        _field("encoder_version", pa.string(), "encoder and version of its library, as it reports it"),
+        _field("preset", pa.string(), "encoder preset"),
+        _field("crf", pa.int32(), "constant rate factor of the distortion"),
+        _field("extra_params", _STRINGS, "further encoder arguments"),
+        _field("encode_path", pa.string(), "path of the encode; empty unless encodes are kept"),
+        _field("encode_size_bytes", pa.int64(), "size of the encode in bytes, MP4 container included"),
+        _field("bitrate_kbps", pa.float64(), "encode_size_bytes x 8 / 1000 / duration_s, in kbit/s"),
+        _field("encode_time_ms", pa.float64(), "wall-clock time of this encode alone, one thread, in milliseconds"),
+        _field("vmaf_score", pa.float64(), "mean VMAF over frames, against the re-decoded upload, 0 to 100"),
+        _field("vmaf_model", pa.string(), "VMAF model"),
+        _field("score_time_ms", pa.float64(), "wall-clock time of the clip's scoring divided by its cells, in milliseconds"),
+        _field("ffmpeg_version", pa.string(), "version of ffmpeg"),
+        _field("vmaf_binary_version", pa.string(), "version of libvmaf, from the log of this very score"),
+        _field("exit_status", pa.int32(), "exit status of encode and score; always 0 in a published row"),
+        _field("clip_mode", pa.string(), '"full", or "sample_<N>s" when only the centre N seconds were used'),
+        _field("hdr_transfer", pa.string(), '"pq", "hlg", or empty for standard dynamic range'),
+        _field("hdr_primaries", pa.string(), "colour primaries of an HDR upload, or empty"),
+        _field("hdr_forced", pa.bool_(), "whether the HDR columns were set by hand; always false"),
+        _field("shot_count", pa.int32(), "shots in the clip (ffmpeg scdet, threshold 10)"),
+        _field("shot_avg_duration_sec", pa.float64(), "mean shot duration in seconds"),
+        _field("shot_duration_std_sec", pa.float64(), "population standard deviation of shot durations, in seconds"),
+        *(_field(name, pa.float64(), f"mean over frames of libvmaf's {name[:-5]}") for name in FEATURE_MEANS),
+        *(
+            _field(name, pa.float64(), f"population standard deviation over frames of libvmaf's {name[:-4]}")
+            for name in FEATURE_STDS
+        ),
+        _field("enc_internal_qp_mean", pa.float64(), "mean quantizer over frames, from the encoder's statistics"),
+        _field("enc_internal_qp_std", pa.float64(), "population standard deviation of the quantizer over frames"),
+        _field("enc_internal_bits_mean", pa.float64(), "mean bits of a frame: texture + motion vectors + other"),
+        _field("enc_internal_bits_std", pa.float64(), "population standard deviation of the bits of a frame"),
+        _field("enc_internal_mv_mean", pa.float64(), "mean motion-vector bits of a frame"),
+        _field("enc_internal_mv_std", pa.float64(), "population standard deviation of the motion-vector bits of a frame"),
+        _field("enc_internal_itex_mean", pa.float64(), "mean texture bits of an intra frame"),
+        _field("enc_internal_ptex_mean", pa.float64(), "mean texture bits of a predicted frame"),
+        _field("enc_internal_intra_ratio", pa.float64(), "intra macroblocks as a fraction of all"),
+        _field("enc_internal_skip_ratio", pa.float64(), "skipped macroblocks as a fraction of all"),
+        _field("nr_source", pa.string(), "path of the no-reference clip that the row was made from"),
+        _field("nr_mos", pa.float64(), "crowd MOS of the upload, passed through unchanged; null when it has none", nullable=True),
+        _field("fr_from_nr", pa.bool_(), "always true: the reference is a re-decoded upload, not a master"),
+    ]
+)
+CORPUS_ROW_KEYS: Final = tuple(ROW_SCHEMA.names)
+
+_CLIP = _field("clip", pa.string(), "clip key: the name of the clip's partition")
+_RECORDED = _field("recorded_ns", pa.int64(), "when the row was recorded, nanoseconds since 1970; the newest row counts")
+
+# The rows as they are recorded: the contract, and what finds and judges a row.
+FEATURE_ROWS_SCHEMA: Final = pa.schema(
+    [
+        _CLIP,
+        _field("identity", pa.string(), "hash of everything the row was made from; equal identity, equal row"),
+        _field("frames", pa.int64(), "frames of reference, distortion and score log"),
+        _RECORDED,
+        *ROW_SCHEMA,
+    ]
+)
+FEATURE_ROWS_KEY: Final = ("clip", "encoder", "preset", "crf")
+
+MANIFEST_SCHEMA: Final = pa.schema(
+    [
+        _CLIP,
+        _field("src", pa.string(), "absolute path of the uploaded file"),
+        _field("mos", pa.float64(), "crowd MOS; null when the manifest has none", nullable=True),
+        _field("mos_std_dev", pa.float64(), "standard deviation of the ratings", nullable=True),
+        _field("n_ratings", pa.int64(), "number of ratings", nullable=True),
+        _field("dataset", pa.string(), "name of the dataset"),
+        _field("extra", pa.string(), "all other keys of the manifest row, as JSON"),
+        _field("manifest", pa.string(), "path of the manifest file"),
+        _field("line", pa.int64(), "line of the manifest file, from 1"),
+    ]
+)
+
+REFERENCES_SCHEMA: Final = pa.schema(
+    [
+        _CLIP,
+        _RECORDED,
+        _field("src", pa.string(), "absolute path of the uploaded file"),
+        _field("identity", pa.string(), "hash of everything the facts depend on", nullable=True),
+        _field("quarantine_reason", pa.string(), "why the clip cannot be used; null when it can", nullable=True),
+        _field("tool_output", pa.string(), "the tool's own words about it", nullable=True),
+        _field("src_sha256", pa.string(), "SHA-256 of the uploaded file", nullable=True),
+        _field("size_bytes", pa.int64(), "size of the uploaded file in bytes", nullable=True),
+        _field("mtime_ns", pa.int64(), "its modification time, nanoseconds since 1970", nullable=True),
+        _field("container", pa.string(), "container format", nullable=True),
+        _field("codec", pa.string(), "decoder", nullable=True),
+        _field("source_width", pa.int32(), "frame width as coded, in pixels", nullable=True),
+        _field("source_height", pa.int32(), "frame height as coded, in pixels", nullable=True),
+        _field("source_pix_fmt", pa.string(), "pixel format as coded", nullable=True),
+        _field("source_chroma", pa.string(), "chroma subsampling as coded", nullable=True),
+        _field("source_bit_depth", pa.int32(), "bits per sample as coded", nullable=True),
+        _field("width", pa.int32(), "working width in pixels", nullable=True),
+        _field("height", pa.int32(), "working height in pixels", nullable=True),
+        _field("pix_fmt", pa.string(), "working pixel format", nullable=True),
+        _field("working_filters", pa.string(), "ffmpeg filters of the working-format step", nullable=True),
+        _field("rate_num", pa.int64(), "nominal rate R, numerator", nullable=True),
+        _field("rate_den", pa.int64(), "nominal rate R, denominator", nullable=True),
+        _field("frames", pa.int64(), "decoded frames", nullable=True),
+        _field("stream_duration_s", pa.float64(), "duration of the video stream in seconds, if it says", nullable=True),
+        _field("frames_md5", pa.string(), "MD5 of all frames in the working format", nullable=True),
+        _field("variable_frame_rate", pa.bool_(), "frame intervals differ from 1 / R by more than a quarter", nullable=True),
+        _field("color_range", pa.string(), "tv, pc or unspecified", nullable=True),
+        _field("color_transfer", pa.string(), "transfer characteristics (H.273)", nullable=True),
+        _field("color_primaries", pa.string(), "colour primaries (H.273)", nullable=True),
+        _field("shot_count", pa.int32(), "shots (ffmpeg scdet, threshold 10)", nullable=True),
+        _field("shot_avg_duration_s", pa.float64(), "mean shot duration in seconds", nullable=True),
+        _field("shot_duration_std_s", pa.float64(), "population standard deviation of shot durations", nullable=True),
+    ]
+)
+REFERENCES_KEY: Final = ("clip",)

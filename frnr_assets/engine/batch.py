@@ -1,0 +1,257 @@
+"""Batches: references decoded and cells measured, each durable before it is reported."""
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from frnr_assets.corpus.tables import NotMaterialized, Tables
+from frnr_assets.engine.rows import (
+    cell_identity,
+    feature_row,
+    quarantine_row,
+    reference_identity,
+    reference_of,
+    reference_row,
+)
+from frnr_assets.engine.scratch import scratch_folder
+from frnr_assets.media.encode import encode_memory_bytes
+from frnr_assets.media.pool import Step, Work, WorkPool
+from frnr_assets.media.probe import ClipUnusable
+from frnr_assets.media.reference import Reference, decode_reference, fingerprint
+from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
+from frnr_assets.media.toolchain import Toolchain
+
+# A decode holds a few frames, of a size not known before the probe: that of an encode of 1080p is on the safe side.
+_DECODE_MEMORY_BYTES = encode_memory_bytes(1920, 1080)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip as the manifest has it.
+
+    Attributes:
+        key: clip key.
+        src: the uploaded file.
+        mos: crowd MOS, or None.
+    """
+
+    key: str
+    src: Path
+    mos: float | None
+
+
+@dataclass(frozen=True)
+class ReferenceDone:
+    """A clip whose facts, or whose quarantine, are durable.
+
+    Attributes:
+        row: its row in the references table.
+        reused: whether the row was there already.
+    """
+
+    row: Mapping[str, Any]
+    reused: bool
+
+    @property
+    def clip(self) -> str:
+        """Clip key."""
+        return str(self.row["clip"])
+
+    @property
+    def quarantine_reason(self) -> str | None:
+        """Why the clip cannot be used; None when it can."""
+        reason: str | None = self.row.get("quarantine_reason")
+        return reason
+
+
+@dataclass(frozen=True)
+class CellDone:
+    """A cell whose row is durable.
+
+    Attributes:
+        row: its row in the feature_rows table.
+        reused: whether a row of the same identity was there already.
+    """
+
+    row: Mapping[str, Any]
+    reused: bool
+
+    @property
+    def clip(self) -> str:
+        """Clip key."""
+        return str(self.row["clip"])
+
+    @property
+    def crf(self) -> int:
+        """The CRF."""
+        return int(self.row["crf"])
+
+
+@dataclass(frozen=True)
+class CellQuarantined:
+    """A cell of a clip that is in quarantine: it has no row, and that is not a failure."""
+
+    clip: str
+    crf: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What a batch needs.
+
+    Attributes:
+        tables: where rows go.
+        toolchain: tools and settings.
+        pool: cores and memory.
+    """
+
+    tables: Tables
+    toolchain: Toolchain
+    pool: WorkPool
+
+    def decode_references(self, clips: Sequence[Clip]) -> Iterator[ReferenceDone]:
+        """Decode clips, yielding each once as its row becomes durable.
+
+        A usable clip whose file, tools and recipe are the same is not decoded again; one in quarantine is.
+
+        Raises:
+            OSError: the table cannot be written; what was yielded is durable.
+        """
+        known = {row["clip"]: row for row in self.tables.references.read(_of(clips)).iter_rows(named=True)}
+        with scratch_folder(self.tables.scratch) as scratch:
+            works = [
+                Work(
+                    task=partial(_decode, clip, known.get(clip.key), self.toolchain, scratch / str(index)),
+                    finish=_decoded,
+                    rank=(index,),
+                    memory_bytes=_DECODE_MEMORY_BYTES,
+                )
+                for index, clip in enumerate(clips)
+            ]
+            for dones in self.pool.run(works):
+                fresh = [done.row for done in dones if not done.reused]
+                if fresh:
+                    self.tables.references.append(fresh)
+                yield from dones
+
+    def measure_cells(
+        self, cells: Mapping[Clip, Sequence[int]], *, run_id: str, recompute: bool = False
+    ) -> Iterator[CellDone | CellFailed | CellQuarantined]:
+        """Measure cells, yielding each once; a row is durable before its cell is yielded.
+
+        Args:
+            cells: the CRFs of each clip.
+            run_id: for the rows.
+            recompute: measure cells again although a row of the same identity is there.
+
+        Raises:
+            OSError: the table cannot be written; what was yielded is durable.
+        """
+        facts = {row["clip"]: row for row in self.tables.references.read(_of(cells)).iter_rows(named=True)}
+        known = self._known_rows(cells)
+        requests: list[SweepRequest] = []
+        for clip, crfs in cells.items():
+            try:
+                reference = self._current_reference(clip, facts.get(clip.key))
+            except _ClipQuarantinedError as quarantine:
+                yield from (CellQuarantined(clip.key, crf, str(quarantine)) for crf in crfs)
+                continue
+            except (NotMaterialized, ClipUnusable) as problem:
+                yield from (CellFailed(clip.key, crf, str(problem), str(problem)) for crf in crfs)
+                continue
+            missing = []
+            for crf in crfs:
+                row = known.get(cell_identity(reference.fingerprint.sha256, crf, self.toolchain))
+                if row is None or recompute:
+                    missing.append(crf)
+                else:
+                    yield CellDone(self._with_current_provenance(row, clip), reused=True)
+            if missing:
+                requests.append(SweepRequest(clip.key, clip.src, reference, tuple(missing)))
+        by_key = {clip.key: clip for clip in cells}
+        with scratch_folder(self.tables.scratch) as scratch:
+            for outcomes in measure_sweeps(requests, toolchain=self.toolchain, pool=self.pool, scratch=scratch):
+                failed = [outcome for outcome in outcomes if isinstance(outcome, CellFailed)]
+                rows = [
+                    feature_row(cell, self.toolchain, src=by_key[cell.clip].src, mos=by_key[cell.clip].mos, run_id=run_id)
+                    for cell in outcomes
+                    if isinstance(cell, CellMeasured)
+                ]
+                if rows:
+                    self.tables.feature_rows.append(rows)
+                yield from failed
+                yield from (CellDone(row, reused=False) for row in rows)
+
+    def _current_reference(self, clip: Clip, facts: Mapping[str, Any] | None) -> Reference:
+        """Return the facts of a clip if they are of its file as it is now and were found with these tools."""
+        redo = "materialize decoded_reference for it first"
+        if facts is None:
+            raise NotMaterialized(f"its reference was not decoded yet; {redo}")
+        if facts["quarantine_reason"] is not None:
+            raise _ClipQuarantinedError(facts["quarantine_reason"])
+        reference = reference_of(facts)
+        if not reference.fingerprint.still_holds(clip.src):
+            now = fingerprint(clip.src)
+            if now.sha256 != reference.fingerprint.sha256:
+                raise NotMaterialized(f"its file was replaced since its reference was decoded; {redo}")
+            reference = replace(reference, fingerprint=now)
+        if facts["identity"] != reference_identity(reference.fingerprint.sha256, self.toolchain):
+            raise NotMaterialized(f"its reference was decoded with other tools; {redo}")
+        return reference
+
+    def _known_rows(self, cells: Iterable[Clip]) -> dict[str, Mapping[str, Any]]:
+        return {row["identity"]: row for row in self.tables.feature_rows.read(_of(cells)).iter_rows(named=True)}
+
+    def _with_current_provenance(self, row: Mapping[str, Any], clip: Clip) -> Mapping[str, Any]:
+        """Record a row again if the manifest has another path or MOS for its clip now."""
+        current = {"clip": clip.key, "src": str(clip.src), "nr_source": str(clip.src), "nr_mos": clip.mos}
+        if current.items() <= row.items():
+            return row
+        updated = {**row, **current}
+        self.tables.feature_rows.append([updated])
+        return updated
+
+
+class _ClipQuarantinedError(Exception):
+    pass
+
+
+def _of(clips: Iterable[Clip]) -> pl.Expr:
+    return pl.col("clip").is_in([clip.key for clip in clips])
+
+
+def _decode(clip: Clip, known: Mapping[str, Any] | None, toolchain: Toolchain, folder: Path) -> ReferenceDone:
+    """Decode one clip, in a worker."""
+    try:
+        found = fingerprint(clip.src)
+        identity = reference_identity(found.sha256, toolchain)
+        # Size and time are part of the row: they are what later runs compare first.
+        unchanged = {"src": str(clip.src), "identity": identity, "size_bytes": found.size_bytes, "mtime_ns": found.mtime_ns}
+        if known is not None and known["quarantine_reason"] is None and unchanged.items() <= known.items():
+            return ReferenceDone(known, reused=True)
+        folder.mkdir()
+        reference = decode_reference(
+            clip.src,
+            found,
+            ffmpeg=toolchain.ffmpeg,
+            encoder=toolchain.settings.encoder,
+            runner=toolchain.runner,
+            limits=toolchain.limits,
+            scratch=folder,
+        )
+    except ClipUnusable as error:
+        return ReferenceDone(quarantine_row(clip.key, clip.src, error), reused=False)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return ReferenceDone(reference_row(clip.key, clip.src, reference, toolchain), reused=False)
+
+
+def _decoded(future: Future[ReferenceDone]) -> Step[ReferenceDone]:
+    return Step((future.result(),))

@@ -1,0 +1,170 @@
+"""From measurements to rows, and back from rows to what a measurement needs."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from frnr_assets.corpus.schema import SCHEMA_VERSION
+from frnr_assets.media.probe import ClipUnusable, Probe
+from frnr_assets.media.reference import Fingerprint, Reference, WorkingFormat
+from frnr_assets.media.sweep import RECIPE_VERSION, CellMeasured
+from frnr_assets.media.toolchain import Toolchain
+
+CLIP_MODE = "full"
+
+
+def cell_identity(src_sha256: str, crf: int, toolchain: Toolchain) -> str:
+    """Hash everything that a row is made from. Rows of equal identity are equal; any difference is another row."""
+    made_from = {
+        "src_sha256": src_sha256,
+        "crf": crf,
+        "encoder": toolchain.settings.encoder.name,
+        "encoder_version": toolchain.encoder_version,
+        "preset": toolchain.settings.preset,
+        "extra_params": toolchain.settings.extra_params,
+        "ffmpeg_version": toolchain.ffmpeg.version,
+        "vmaf_model": toolchain.vmaf_model,
+        "libvmaf_version": toolchain.libvmaf_version,
+        "clip_mode": CLIP_MODE,
+        "recipe_version": RECIPE_VERSION,
+    }
+    return _hash(made_from)
+
+
+def reference_identity(src_sha256: str, toolchain: Toolchain) -> str:
+    """Hash everything that a reference's facts depend on; what the encoder takes decides the working format."""
+    encoder = toolchain.settings.encoder
+    made_from = {
+        "src_sha256": src_sha256,
+        "encoder_formats": (encoder.chroma, encoder.bit_depths),
+        "ffmpeg_version": toolchain.ffmpeg.version,
+        "recipe_version": RECIPE_VERSION,
+    }
+    return _hash(made_from)
+
+
+def _hash(made_from: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def feature_row(
+    cell: CellMeasured, toolchain: Toolchain, *, src: Path, mos: float | None, run_id: str, encode_path: str = ""
+) -> dict[str, Any]:
+    """Assemble the complete row of a measured cell: the contract's columns and the store's own."""
+    reference, distortion, score = cell.reference, cell.distortion, cell.score
+    probe, working = reference.probe, reference.working
+    return {
+        "clip": cell.clip,
+        "identity": cell_identity(reference.fingerprint.sha256, cell.crf, toolchain),
+        "frames": reference.frames,
+        "schema_version": SCHEMA_VERSION,
+        "run_id": run_id,
+        "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
+        "src": str(src),
+        "src_sha256": reference.fingerprint.sha256,
+        "width": working.width,
+        "height": working.height,
+        "pix_fmt": working.pix_fmt,
+        "framerate": float(probe.rate),
+        "duration_s": reference.duration_s,
+        "encoder": toolchain.settings.encoder.name,
+        "encoder_version": toolchain.encoder_version,
+        "preset": toolchain.settings.preset,
+        "crf": cell.crf,
+        "extra_params": list(toolchain.settings.extra_params),
+        "encode_path": encode_path,
+        "encode_size_bytes": distortion.size_bytes,
+        "bitrate_kbps": distortion.size_bytes * 8 / 1000 / reference.duration_s,
+        "encode_time_ms": distortion.encode_time_ms,
+        "vmaf_score": score.vmaf_score,
+        "vmaf_model": toolchain.vmaf_model,
+        "score_time_ms": score.score_time_ms,
+        "ffmpeg_version": toolchain.ffmpeg.version,
+        "vmaf_binary_version": score.libvmaf_version,
+        "exit_status": 0,
+        "clip_mode": CLIP_MODE,
+        "hdr_transfer": probe.hdr_transfer,
+        "hdr_primaries": probe.hdr_primaries,
+        "hdr_forced": False,
+        "shot_count": reference.shot_count,
+        "shot_avg_duration_sec": reference.shot_avg_duration_s,
+        "shot_duration_std_sec": reference.shot_duration_std_s,
+        **score.feature_moments(),
+        **distortion.statistics.columns,
+        "nr_source": str(src),
+        "nr_mos": mos,
+        "fr_from_nr": True,
+    }
+
+
+def reference_row(clip: str, src: Path, reference: Reference, toolchain: Toolchain) -> dict[str, Any]:
+    """Return the facts of a usable clip as a row of the references table."""
+    probe, working = reference.probe, reference.working
+    return {
+        "clip": clip,
+        "src": str(src),
+        "identity": reference_identity(reference.fingerprint.sha256, toolchain),
+        "src_sha256": reference.fingerprint.sha256,
+        "size_bytes": reference.fingerprint.size_bytes,
+        "mtime_ns": reference.fingerprint.mtime_ns,
+        "container": probe.container,
+        "codec": probe.codec,
+        "source_width": probe.width,
+        "source_height": probe.height,
+        "source_pix_fmt": probe.pix_fmt,
+        "source_chroma": probe.chroma,
+        "source_bit_depth": probe.bit_depth,
+        "width": working.width,
+        "height": working.height,
+        "pix_fmt": working.pix_fmt,
+        "working_filters": working.filters,
+        "rate_num": probe.rate.numerator,
+        "rate_den": probe.rate.denominator,
+        "frames": reference.frames,
+        "stream_duration_s": probe.stream_duration_s,
+        "frames_md5": reference.frames_md5,
+        "variable_frame_rate": reference.variable_frame_rate,
+        "color_range": probe.color_range,
+        "color_transfer": probe.color_transfer,
+        "color_primaries": probe.color_primaries,
+        "shot_count": reference.shot_count,
+        "shot_avg_duration_s": reference.shot_avg_duration_s,
+        "shot_duration_std_s": reference.shot_duration_std_s,
+    }
+
+
+def quarantine_row(clip: str, src: Path, error: ClipUnusable) -> dict[str, Any]:
+    """Return an unusable clip as a row of the references table."""
+    return {"clip": clip, "src": str(src), "quarantine_reason": error.reason, "tool_output": error.tool_output or None}
+
+
+def reference_of(row: Mapping[str, Any]) -> Reference:
+    """Rebuild the facts of a usable clip from its row."""
+    return Reference(
+        fingerprint=Fingerprint(row["src_sha256"], row["size_bytes"], row["mtime_ns"]),
+        probe=Probe(
+            container=row["container"],
+            codec=row["codec"],
+            width=row["source_width"],
+            height=row["source_height"],
+            pix_fmt=row["source_pix_fmt"],
+            chroma=row["source_chroma"],
+            bit_depth=row["source_bit_depth"],
+            rate=Fraction(row["rate_num"], row["rate_den"]),
+            stream_duration_s=row["stream_duration_s"],
+            color_range=row["color_range"],
+            color_transfer=row["color_transfer"],
+            color_primaries=row["color_primaries"],
+        ),
+        working=WorkingFormat(row["width"], row["height"], row["pix_fmt"], row["working_filters"]),
+        frames=row["frames"],
+        frames_md5=row["frames_md5"],
+        variable_frame_rate=row["variable_frame_rate"],
+        shot_count=row["shot_count"],
+        shot_avg_duration_s=row["shot_avg_duration_s"],
+        shot_duration_std_s=row["shot_duration_std_s"],
+    )

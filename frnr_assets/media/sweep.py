@@ -1,0 +1,197 @@
+"""Measuring many cells of many clips: encode, score, hand over, delete, with every core busy."""
+
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from frnr_assets.media.encode import Distortion, encode_distortion, encode_memory_bytes
+from frnr_assets.media.pool import Step, Work, WorkPool
+from frnr_assets.media.process import ToolFailed
+from frnr_assets.media.reference import Reference
+from frnr_assets.media.score import Score, score_distortions, score_memory_bytes
+from frnr_assets.media.toolchain import Toolchain
+
+# Part of every row's identity. Raise it when the same inputs would give other values.
+RECIPE_VERSION = "1"
+
+# Scores go before encodes, so that the encodes waiting on disk are few.
+_SCORE_FIRST, _ENCODE_AFTER = 0, 1
+
+
+@dataclass(frozen=True)
+class SweepRequest:
+    """Cells of one clip to measure.
+
+    Attributes:
+        clip: clip key.
+        source: the uploaded file.
+        reference: its facts.
+        crfs: the CRFs, without repetition.
+    """
+
+    clip: str
+    source: Path
+    reference: Reference
+    crfs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CellMeasured:
+    """A cell that was encoded and scored; the encode is deleted when the consumer asks for the next cell."""
+
+    clip: str
+    crf: int
+    reference: Reference
+    distortion: Distortion
+    score: Score
+
+
+@dataclass(frozen=True)
+class CellFailed:
+    """A cell that could not be measured.
+
+    Attributes:
+        clip: clip key.
+        crf: the CRF.
+        reason: one sentence, with the tool's own words.
+        detail: reason, command ready to paste, exit status and the tail of the tool's log.
+    """
+
+    clip: str
+    crf: int
+    reason: str
+    detail: str
+
+
+CellOutcome = CellMeasured | CellFailed
+
+
+def measure_sweeps(
+    requests: Sequence[SweepRequest], *, toolchain: Toolchain, pool: WorkPool, scratch: Path
+) -> Iterator[tuple[CellOutcome, ...]]:
+    """Measure cells, yielding each exactly once as it is done, in no particular order, those done together together.
+
+    Each encode is a piece of work, and so is the scoring of a clip's encodes together; when cores would idle at the
+    end, a scoring is split. If a scoring of several cells fails, each is scored alone, so that a cell's failure is
+    its own.
+
+    Args:
+        requests: the cells, by clip; the clips go in this order.
+        toolchain: tools and settings.
+        pool: the cores and memory to use.
+        scratch: a folder of this call's own.
+    """
+    sweeps = [_Sweep(index, request, toolchain, scratch / str(index)) for index, request in enumerate(requests)]
+    for outcomes in pool.run([work for sweep in sweeps for work in sweep.encodes()]):
+        yield outcomes
+        for outcome in outcomes:
+            if isinstance(outcome, CellMeasured):
+                shutil.rmtree(outcome.distortion.path.parent)
+
+
+@dataclass
+class _Sweep:
+    index: int
+    request: SweepRequest
+    toolchain: Toolchain
+    scratch: Path
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _encoded: dict[int, Distortion] = field(default_factory=dict)
+    _unfinished: int = 0
+    _scorings: int = 0
+
+    def encodes(self) -> list[Work[CellOutcome]]:
+        self._unfinished = len(self.request.crfs)
+        working = self.request.reference.working
+        memory_bytes = encode_memory_bytes(working.width, working.height)
+        return [
+            Work(
+                task=partial(_encode, self.request, crf, self.toolchain, self.scratch / f"crf{crf}"),
+                finish=partial(self._encode_finished, crf),
+                # A low CRF takes longest: first, so that the clip's encodes end together.
+                rank=(_ENCODE_AFTER, self.index, crf),
+                memory_bytes=memory_bytes,
+            )
+            for crf in self.request.crfs
+        ]
+
+    def _encode_finished(self, crf: int, future: Future[Distortion]) -> Step[CellOutcome]:
+        failure = future.exception()
+        with self._lock:
+            self._unfinished -= 1
+            if failure is None:
+                self._encoded[crf] = future.result()
+            then = (self._score(tuple(sorted(self._encoded))),) if not self._unfinished and self._encoded else ()
+        return Step((self._failed(crf, failure),) if failure else (), then)
+
+    def _score(self, crfs: tuple[int, ...]) -> Work[CellOutcome]:
+        working = self.request.reference.working
+        self._scorings += 1
+        distortions = {crf: self._encoded[crf].path for crf in crfs}
+        folder = self.scratch / f"score{self._scorings}"
+        return Work(
+            task=partial(_score, self.request, distortions, self.toolchain, folder),
+            finish=partial(self._score_finished, crfs),
+            rank=(_SCORE_FIRST, self.index),
+            memory_bytes=score_memory_bytes(working.width, working.height, len(crfs)),
+            split=partial(self._split, crfs) if len(crfs) > 1 else None,
+        )
+
+    def _split(self, crfs: tuple[int, ...], pieces: int) -> list[Work[CellOutcome]]:
+        pieces = min(pieces, len(crfs))
+        with self._lock:
+            return [self._score(crfs[piece::pieces]) for piece in range(pieces)]
+
+    def _score_finished(self, crfs: tuple[int, ...], future: Future[list[Score]]) -> Step[CellOutcome]:
+        failure = future.exception()
+        if failure is None and not self.request.reference.fingerprint.still_holds(self.request.source):
+            failure = ToolFailed("the source changed while it was measured")
+        if failure is None:
+            scores = zip(crfs, future.result(), strict=True)
+            clip, reference = self.request.clip, self.request.reference
+            return Step(tuple(CellMeasured(clip, crf, reference, self._encoded[crf], score) for crf, score in scores))
+        if len(crfs) > 1 and isinstance(failure, ToolFailed) and failure.result is not None:
+            return Step(then=tuple(self._split(crfs, len(crfs))))
+        return Step(tuple(self._failed(crf, failure) for crf in crfs))
+
+    def _failed(self, crf: int, failure: BaseException) -> CellFailed:
+        if not isinstance(failure, ToolFailed | OSError):
+            raise failure
+        shutil.rmtree(self.scratch / f"crf{crf}", ignore_errors=True)
+        detail = failure.detail if isinstance(failure, ToolFailed) else str(failure)
+        return CellFailed(self.request.clip, crf, str(failure), detail)
+
+
+def _encode(request: SweepRequest, crf: int, toolchain: Toolchain, folder: Path) -> Distortion:
+    folder.mkdir(parents=True)
+    return encode_distortion(
+        request.source,
+        request.reference,
+        crf,
+        settings=toolchain.settings,
+        ffmpeg=toolchain.ffmpeg,
+        runner=toolchain.runner,
+        limits=toolchain.limits,
+        scratch=folder,
+    )
+
+
+def _score(request: SweepRequest, distortions: dict[int, Path], toolchain: Toolchain, folder: Path) -> list[Score]:
+    folder.mkdir(parents=True)
+    try:
+        return score_distortions(
+            request.source,
+            request.reference,
+            list(distortions.values()),
+            vmaf_model=toolchain.vmaf_model,
+            ffmpeg=toolchain.ffmpeg,
+            runner=toolchain.runner,
+            limits=toolchain.limits,
+            scratch=folder,
+        )
+    finally:
+        shutil.rmtree(folder)
