@@ -72,16 +72,15 @@ def _repeated(frame: pl.DataFrame, *columns: str) -> list[str]:
     return frame.group_by(columns).len().filter(pl.col("len") > 1)[columns[0]].to_list()
 
 
-def mos_implausible(manifest: pl.DataFrame, scale: tuple[float, float]) -> list[Finding]:
+def mos_implausible(
+    frame: pl.DataFrame, scale: tuple[float, float], column: str = "mos", label: str = "clip"
+) -> list[Finding]:
     """MOS that are not finite or not within the declared scale (both ends included). Null is fine."""
-    mos = pl.col("mos")
+    mos = pl.col(column)
+    outside = f"MOS is not within the declared scale {scale[0]:g} to {scale[1]:g}"
     return [
-        *_where(manifest, mos.is_not_null() & ~mos.is_finite(), "MOS is not finite"),
-        *_where(
-            manifest,
-            mos.is_finite() & ~mos.is_between(*scale),
-            f"MOS is not within the declared scale {scale[0]:g} to {scale[1]:g}",
-        ),
+        *_where(frame, mos.is_not_null() & ~mos.is_finite(), "MOS is not finite", label),
+        *_where(frame, mos.is_finite() & ~mos.is_between(*scale), outside, label),
     ]
 
 
@@ -110,12 +109,34 @@ def reference_implausible(references: pl.DataFrame) -> list[Finding]:
     ]
 
 
-def provenance_wrong(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
-    """Rows whose fr_from_nr is not true, or whose nr_source is not their src."""
+def not_from_nr(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
+    """Rows whose fr_from_nr is not true."""
+    return _where(rows, ~pl.col("fr_from_nr").fill_null(value=False), "fr_from_nr is not true", label)
+
+
+def sources_inconsistent(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
+    """Rows whose nr_source is not their src."""
+    return _where(rows, pl.col("src") != pl.col("nr_source"), "nr_source is not src", label)
+
+
+def quarantined(references: pl.DataFrame) -> list[Finding]:
+    """Clips that cannot be used, by reason, the most frequent first."""
+    reasons = (
+        references.filter(pl.col("quarantine_reason").is_not_null())
+        .group_by("quarantine_reason")
+        .agg(pl.col("clip").sort())
+        .sort(pl.col("clip").list.len(), "quarantine_reason", descending=[True, False])
+    )
     return [
-        *_where(rows, ~pl.col("fr_from_nr").fill_null(value=False), "fr_from_nr is not true", label),
-        *_where(rows, pl.col("src") != pl.col("nr_source"), "nr_source is not src", label),
+        finding
+        for reason, clips in reasons.iter_rows()
+        for finding in _concerning(f"in quarantine, because {reason}", clips)
     ]
+
+
+def row_count_differs(rows: pl.DataFrame, published: int) -> list[Finding]:
+    """A corpus that does not have as many rows as were published."""
+    return [] if len(rows) == published else [Finding(f"{len(rows)} rows are there, {published} were published", (), 1)]
 
 
 def values_implausible(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
@@ -156,14 +177,18 @@ def quality_rises(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
     )
 
 
-def row_errors(schema: pa.Schema, rows: pl.DataFrame, label: str) -> list[Finding]:
-    """Everything that forbids publication."""
+def row_errors(
+    schema: pa.Schema, rows: pl.DataFrame, *, published: int, mos_scale: tuple[float, float]
+) -> list[Finding]:
+    """Everything that forbids the publication of a corpus."""
     wrong_schema = schema_differs(schema, ROW_SCHEMA)
     if wrong_schema:
         return wrong_schema
-    return [*provenance_wrong(rows, label), *values_implausible(rows, label), *cells_repeated(rows, label)]
-
-
-def row_warnings(rows: pl.DataFrame, sweep: Sequence[int], label: str) -> list[Finding]:
-    """What a trainer should know, but what does not make the corpus wrong."""
-    return [*sweeps_incomplete(rows, sweep, label), *quality_rises(rows, label)]
+    return [
+        *row_count_differs(rows, published),
+        *not_from_nr(rows, "src"),
+        *sources_inconsistent(rows, "src"),
+        *values_implausible(rows, "src"),
+        *mos_implausible(rows, mos_scale, "nr_mos", "src"),
+        *cells_repeated(rows, "src"),
+    ]

@@ -48,7 +48,9 @@ class Publication:
     size_bytes: int
 
 
-def publish(rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int]) -> Publication:
+def publish(
+    rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int], mos_scale: tuple[float, float]
+) -> Publication:
     """Write the rows as a new version and make it the current one.
 
     The version is written beside the others, read back and judged; then the link ``current`` is replaced by a
@@ -59,6 +61,7 @@ def publish(rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int]) -> Public
         rows: at least one row, with the columns of ``ROW_SCHEMA``.
         folder: where versions and link live.
         sweep: the configured CRFs, for the file metadata.
+        mos_scale: lowest and highest possible MOS.
 
     Raises:
         CorpusInvalid: a rule of ``row_errors`` is broken.
@@ -71,9 +74,7 @@ def publish(rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int]) -> Public
     try:
         _write(rows, staging, name, sweep)
         table = read_version(staging)
-        errors = row_errors(table.schema, to_polars(table), label="src")
-        if table.num_rows != len(rows):
-            errors.append(Finding(f"{table.num_rows} rows were written of {len(rows)}", (), 1))
+        errors = row_errors(table.schema, to_polars(table), published=len(rows), mos_scale=mos_scale)
         if errors:
             raise CorpusInvalid(errors)
         version = staging.rename(versions / name)
@@ -95,6 +96,11 @@ def current_version(folder: Path) -> Path | None:
     """Return the folder of the current version, or None when nothing was published yet."""
     link = folder / "current"
     return link.resolve(strict=True) if link.is_symlink() else None
+
+
+def published_rows(table: pa.Table) -> int:
+    """Return how many rows were published, according to the file metadata of a version."""
+    return int((table.schema.metadata or {}).get(b"rows", b"-1"))
 
 
 def read_version(version: Path) -> pa.Table:

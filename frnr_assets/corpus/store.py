@@ -90,6 +90,10 @@ class PartTable:
                 # Another process compacted between the listing and the reading; its merged part has the rows.
                 continue
 
+    def schemas(self) -> list[pa.Schema]:
+        """Return the schemas that the parts have on disk, each once."""
+        return list({schema.to_string(): schema for schema in map(pq.read_schema, self._parts())}.values())
+
     def compact(self) -> None:
         """Merge small parts into one, keeping the newest row of each key. Safe beside readers and writers."""
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from frnr_assets.corpus.schema import (
     FEATURE_ROWS_KEY,
@@ -71,6 +72,15 @@ class Tables:
         if not self._manifest.exists():
             raise NotMaterialized("there is no manifest table yet; materialize source_manifest first")
         return pl.read_parquet(self._manifest)
+
+    def manifest_schema(self) -> pa.Schema:
+        """Return the schema that the manifest table has on disk.
+
+        Raises:
+            NotMaterialized: there is none.
+        """
+        self.manifest()
+        return pq.read_schema(self._manifest)
 
     def current_rows(self) -> pl.DataFrame:
         """Return the newest feature rows that were made from the source as it was last decoded."""

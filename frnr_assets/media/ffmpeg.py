@@ -16,6 +16,8 @@ INSPECT_TIMEOUT_S = 60.0
 GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-v", "level+warning", "-xerror", "-filter_threads", "1")
 
 _ERROR_LINE = re.compile(r"\[(?:error|fatal|panic)\]")
+# What ffmpeg puts before a message: the component with its address, and the level.
+_PREFIX = re.compile(r"^(?:\[[^\]]*\]\s*)+")
 # With -drop_changed 1 ffmpeg drops what no longer has the size or format of the first frame and says so as a warning.
 _CHANGED_LINE = re.compile(r"Avoiding reinit")
 
@@ -112,15 +114,16 @@ def input_args(source: Path) -> list[str]:
     ]
 
 
-def complaints(result: ToolResult) -> str:
-    """Return the lines of an ffmpeg log that make its output unusable, joined; empty when there are none.
+def complaints(result: ToolResult) -> list[str]:
+    """Return the messages in an ffmpeg log that make its output unusable, each once, without ffmpeg's prefixes.
 
     ffmpeg exits with status 0 after concealed damage, so the status alone does not tell.
     """
-    lines = [line.strip() for line in result.stderr.splitlines() if _ERROR_LINE.search(line)]
-    if any(_CHANGED_LINE.search(line) for line in result.stderr.splitlines()):
-        lines.append("the stream changes its frame size or pixel format in the middle")
-    return "; ".join(dict.fromkeys(lines))
+    lines = result.stderr.splitlines()
+    messages = [_PREFIX.sub("", line).strip() for line in lines if _ERROR_LINE.search(line)]
+    if any(_CHANGED_LINE.search(line) for line in lines):
+        messages.append("the stream changes its frame size or pixel format in the middle")
+    return list(dict.fromkeys(messages))
 
 
 def run_ffmpeg(
@@ -137,14 +140,14 @@ def run_ffmpeg(
         timeout_s: wall-clock limit in seconds.
 
     Raises:
-        ToolFailed: anything else; the reason quotes the first error line.
+        ToolFailed: anything else; the reason quotes the first error lines.
     """
     result = runner.run([str(ffmpeg.path), *GLOBAL_ARGS, *args], cwd=cwd, timeout_s=timeout_s)
-    problem = complaints(result)
+    problems = complaints(result)
     if result.returncode < 0:
         raise ToolFailed(f"{what} failed: ffmpeg was ended by signal {-result.returncode}", result)
-    if result.returncode != 0 or problem:
-        raise ToolFailed(f"{what} failed: {problem or last_line(result.stderr)}"[:2000], result)
+    if result.returncode != 0 or problems:
+        raise ToolFailed(f"{what} failed: {'; '.join(problems[:2]) or last_line(result.stderr)}", result)
     return result
 
 

@@ -1,0 +1,44 @@
+# Everything is installed into .venv, from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+# The folder that the UI shows: the checkout when it has a frnr.toml, else the demo.
+DIR ?= $(if $(wildcard frnr.toml),.,demo)
+
+.PHONY: demo ui test lint lock clean
+
+demo: .venv/installed
+	$(BIN)/frnr demo
+
+ui: .venv/installed
+	@test -e $(DIR)/dagster.yaml || { echo "There is nothing to show in $(DIR) yet: run 'make demo', or write a frnr.toml."; exit 1; }
+	cd $(DIR) && DAGSTER_HOME="$$PWD" "$(CURDIR)/$(BIN)/dagster" dev -w "$(CURDIR)/workspace.yaml"
+
+test: lint
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+# Debian splits the part of Python that makes environments into a package of its own.
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo "Python's ensurepip is missing; installing the Debian package python3-venv."; \
+		test "$$(id -u)" = 0 || { echo "Not root: run 'sudo apt-get install python3-venv' and try again."; exit 1; }; \
+		apt-get update -q && apt-get install -qy python3-venv; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# One lock for every supported Python, with markers where they differ and without the address of any registry.
+lock:
+	$(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/pip install --quiet uv
+	.lock-venv/bin/uv pip compile --quiet --universal --python-version 3.11 --group dev pyproject.toml \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
+
+clean:
+	rm -rf .venv .lock-venv .dagster demo build *.egg-info

@@ -1,0 +1,1 @@
+"""Dagster glue: one file per stage of the graph."""

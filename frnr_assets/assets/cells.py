@@ -1,0 +1,156 @@
+"""The third and fourth stage: every cell encoded and scored, in one batch."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from frnr_assets.assets.clips import clips_by_key
+from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
+from frnr_assets.assets.descriptions import COLUMN_SCHEMA, OWNERS, PARTITION_ROW_COUNT, describe, table_schema
+from frnr_assets.assets.events import Parent, latest_parents, record
+from frnr_assets.assets.progress import Progress, failure
+from frnr_assets.corpus.schema import ROW_SCHEMA
+from frnr_assets.engine.batch import CellDone, CellQuarantined
+from frnr_assets.media.sweep import RECIPE_VERSION, CellFailed
+from frnr_assets.partitions import cell_key, cell_partitions, cells_by_clip
+from frnr_assets.resources import ComputeResource, FFmpegResource, TablesResource, VmafResource, Workshop
+from frnr_assets.settings import Settings
+from frnr_assets.vocabulary import CANONICAL6_FEATURES
+
+DISTORTION, FEATURE_ROWS = dg.AssetKey("distortion"), dg.AssetKey("feature_rows")
+CELLS_PER_RUN = 500
+
+
+class CellsConfig(dg.Config):
+    """What the operator may ask of a run."""
+
+    recompute: bool = False
+
+
+def build_cells(settings: Settings) -> dg.AssetsDefinition:
+    """Return the two assets by clip and CRF, which are made together."""
+    partitions = cell_partitions(settings.crf_sweep)
+
+    @dg.multi_asset(
+        name="cells",
+        specs=[
+            dg.AssetSpec(
+                DISTORTION,
+                deps=[DECODED_REFERENCE],
+                partitions_def=partitions,
+                description=describe(
+                    "The distortions: each reference re-encoded at each CRF of the sweep, straight from the upload, "
+                    "with one encoder thread. Size, bitrate and the encoder's own statistics are recorded; the "
+                    "bitstream is deleted once it is scored."
+                ),
+                owners=OWNERS,
+                kinds={"ffmpeg"},
+                group_name="measurement",
+                code_version=RECIPE_VERSION,
+            ),
+            dg.AssetSpec(
+                FEATURE_ROWS,
+                deps=[DECODED_REFERENCE, DISTORTION],
+                partitions_def=partitions,
+                description=describe(
+                    "The rows: each distortion scored against its reference with VMAF and the canonical-6 features "
+                    "(adm2, vif_scale0..3, motion2). A materialized partition is one complete, durable row."
+                ),
+                owners=OWNERS,
+                kinds={"vmaf", "parquet"},
+                group_name="measurement",
+                code_version=RECIPE_VERSION,
+                metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA)},
+            ),
+        ],
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(CELLS_PER_RUN),
+        pool="batch",
+    )
+    def cells(
+        context: dg.AssetExecutionContext,
+        config: CellsConfig,
+        ffmpeg: FFmpegResource,
+        vmaf: VmafResource,
+        tables: TablesResource,
+        compute: ComputeResource,
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        wanted = cells_by_clip(context.partition_keys)
+        clips = clips_by_key(tables.tables(), wanted)
+        total = len(context.partition_keys)
+        progress = Progress("cells", total, context.log.info)
+        references = latest_parents(context, DECODED_REFERENCE, clips)
+        failed: dict[str, str] = {}
+        with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
+            requested = {clip: wanted[key] for key, clip in clips.items()}
+            for outcome in engine.measure_cells(requested, run_id=context.run_id, recompute=config.recompute):
+                if isinstance(outcome, CellFailed):
+                    failed[cell_key(outcome.clip, outcome.crf)] = outcome.reason
+                    context.log.error(f"{outcome.clip} at CRF {outcome.crf}: {outcome.detail}")
+                    progress.count("failed")
+                else:
+                    _record(context, outcome, references[outcome.clip])
+                    quarantined = isinstance(outcome, CellQuarantined)
+                    progress.count("quarantined" if quarantined else "reused" if outcome.reused else "done")
+        progress.tell()
+        if failed:
+            raise failure("cells", total, failed)
+        yield from ()
+
+    return cells
+
+
+def _record(context: dg.AssetExecutionContext, cell: CellDone | CellQuarantined, reference: Parent) -> None:
+    """Record a cell for the assets that the run was asked for, upstream first."""
+    key = cell_key(cell.clip, cell.crf)
+    if isinstance(cell, CellQuarantined):
+        version = f"quarantined-{reference.data_version}"
+        rows: Mapping[str, Any] = {PARTITION_ROW_COUNT: 0}
+        distortion = row = {"quarantined": True, "quarantine reason": cell.reason}
+    else:
+        version = str(cell.row["identity"])[:16]
+        rows = {PARTITION_ROW_COUNT: 1}
+        distortion, row = _distortion_metadata(cell), _row_metadata(cell)
+    for asset, metadata, parents in (
+        (DISTORTION, distortion, [reference]),
+        (FEATURE_ROWS, {**rows, **row}, [reference, Parent(DISTORTION, version)]),
+    ):
+        if asset in context.selected_asset_keys:
+            record(
+                context,
+                asset,
+                key,
+                data_version=version,
+                code_version=RECIPE_VERSION,
+                parents=parents,
+                metadata=metadata,
+            )
+
+
+def _distortion_metadata(cell: CellDone) -> dict[str, Any]:
+    row = cell.row
+    return {
+        "bitrate (kbit/s)": row["bitrate_kbps"],
+        "encode size (bytes)": row["encode_size_bytes"],
+        "frames": row["frames"],
+        "encode time (ms)": row["encode_time_ms"],
+        "mean QP": row["enc_internal_qp_mean"],
+        "skip ratio": row["enc_internal_skip_ratio"],
+        "encoder": f"{row['encoder_version']}, preset {row['preset']}",
+        "reused": cell.reused,
+    }
+
+
+def _row_metadata(cell: CellDone) -> dict[str, Any]:
+    row = cell.row
+    return {
+        "VMAF": row["vmaf_score"],
+        **{feature: row[f"{feature}_mean"] for feature in CANONICAL6_FEATURES},
+        "bitrate (kbit/s)": row["bitrate_kbps"],
+        "encode size (bytes)": row["encode_size_bytes"],
+        "frames": row["frames"],
+        "score time (ms)": row["score_time_ms"],
+        "VMAF model": row["vmaf_model"],
+        "reused": cell.reused,
+    }

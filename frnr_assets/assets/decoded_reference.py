@@ -1,0 +1,120 @@
+"""The second stage: every source probed and decoded once."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from frnr_assets.assets.clips import clips_by_key
+from frnr_assets.assets.descriptions import COLUMN_SCHEMA, OWNERS, describe, table_schema
+from frnr_assets.assets.events import Parent, record
+from frnr_assets.assets.progress import Progress
+from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
+from frnr_assets.corpus.schema import REFERENCES_SCHEMA
+from frnr_assets.engine.batch import ReferenceDone
+from frnr_assets.media.sweep import RECIPE_VERSION
+from frnr_assets.partitions import clip_partitions
+from frnr_assets.resources import ComputeResource, FFmpegResource, TablesResource, VmafResource, Workshop
+from frnr_assets.settings import Settings
+
+DECODED_REFERENCE = dg.AssetKey("decoded_reference")
+CLIPS_PER_RUN = 200
+
+
+def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
+    """Return the asset that finds out the facts of each clip, or why it cannot be used."""
+
+    @dg.multi_asset(
+        name="decoded_reference",
+        specs=[
+            dg.AssetSpec(
+                DECODED_REFERENCE,
+                deps=[SOURCE_MANIFEST],
+                partitions_def=clip_partitions(),
+                description=describe(
+                    "The facts of every clip: its source was probed, and decoded from the first frame to the last. "
+                    "The decoded upload is the reference of all its cells; its frames are hashed, not kept. A clip "
+                    "that cannot be used is put into quarantine, with the reason in its metadata."
+                ),
+                owners=OWNERS,
+                kinds={"ffmpeg", "parquet"},
+                group_name="measurement",
+                code_version=RECIPE_VERSION,
+                metadata={COLUMN_SCHEMA: table_schema(REFERENCES_SCHEMA)},
+            )
+        ],
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(CLIPS_PER_RUN),
+        pool="batch",
+    )
+    def decoded_reference(
+        context: dg.AssetExecutionContext,
+        ffmpeg: FFmpegResource,
+        vmaf: VmafResource,
+        tables: TablesResource,
+        compute: ComputeResource,
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        clips = clips_by_key(tables.tables(), context.partition_keys)
+        progress = Progress("clips", len(clips), context.log.info)
+        # A clip does not get stale because another was added to the manifest.
+        parents = [Parent(SOURCE_MANIFEST, "NULL")]
+        with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
+            for done in engine.decode_references(list(clips.values())):
+                record(
+                    context,
+                    DECODED_REFERENCE,
+                    done.clip,
+                    data_version=data_version(done.row),
+                    code_version=RECIPE_VERSION,
+                    parents=parents,
+                    metadata=_metadata(done),
+                )
+                if done.quarantine_reason:
+                    context.log.warning(f"clip {done.clip} is in quarantine: {done.quarantine_reason}")
+                progress.count("quarantined" if done.quarantine_reason else "reused" if done.reused else "done")
+        progress.tell()
+        yield from ()
+
+    return decoded_reference
+
+
+def data_version(row: Mapping[str, Any]) -> str:
+    """Return the data version of a reference: that of its frames and facts, or of its quarantine."""
+    content = row.get("quarantine_reason") or f"{row['identity']} {row['frames_md5']}"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _metadata(done: ReferenceDone) -> dict[str, dg.MetadataValue | str | int | float | bool]:
+    row = done.row
+    if done.quarantine_reason:
+        return {
+            "quarantined": True,
+            "quarantine reason": done.quarantine_reason,
+            "source": dg.MetadataValue.path(row["src"]),
+            "tool output": dg.MetadataValue.text(row.get("tool_output") or "none"),
+        }
+    rate = row["rate_num"] / row["rate_den"]
+    return {
+        "quarantined": False,
+        "source": dg.MetadataValue.path(row["src"]),
+        "frames": row["frames"],
+        "width (px)": row["width"],
+        "height (px)": row["height"],
+        "pixel format": row["pix_fmt"],
+        "source pixel format": row["source_pix_fmt"],
+        "source size": f"{row['source_width']}x{row['source_height']}",
+        "frame rate (1/s)": rate,
+        "frame rate (exact)": f"{row['rate_num']}/{row['rate_den']}",
+        "duration (s)": row["frames"] / rate,
+        "variable frame rate": row["variable_frame_rate"],
+        "colour range": row["color_range"],
+        "colour transfer": row["color_transfer"],
+        "colour primaries": row["color_primaries"],
+        "shots": row["shot_count"],
+        "codec": row["codec"],
+        "source size (bytes)": row["size_bytes"],
+        "source SHA-256": row["src_sha256"],
+        "frames MD5": row["frames_md5"],
+        "reused": done.reused,
+    }

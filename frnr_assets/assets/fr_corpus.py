@@ -1,0 +1,58 @@
+"""The fifth stage: the corpus, published."""
+
+import dagster as dg
+
+from frnr_assets.assets.cells import FEATURE_ROWS
+from frnr_assets.assets.descriptions import COLUMN_SCHEMA, OWNERS, ROW_COUNT, describe, table_schema
+from frnr_assets.corpus.publish import CorpusInvalid, publish
+from frnr_assets.corpus.schema import ROW_SCHEMA
+from frnr_assets.resources import TablesResource
+from frnr_assets.settings import Settings
+
+FR_CORPUS = dg.AssetKey("fr_corpus")
+
+
+def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
+    """Return the asset that publishes all current rows."""
+
+    @dg.asset(
+        key=FR_CORPUS,
+        deps=[FEATURE_ROWS],
+        description=describe(
+            "The corpus: all current feature rows as one Parquet dataset, Hive-partitioned by crf, in the vmaf-tune "
+            "row schema plus nr_source, nr_mos and fr_from_nr. A broken corpus is not published; readers see the "
+            "version before or the new one, never half."
+        ),
+        owners=OWNERS,
+        kinds={"polars", "parquet"},
+        group_name="publication",
+        code_version="1",
+        metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA)},
+    )
+    def fr_corpus(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult[None]:
+        store = tables.tables()
+        store.feature_rows.compact()
+        rows = store.current_rows()
+        if rows.is_empty():
+            raise dg.Failure(
+                description="there are no feature rows to publish; materialize feature_rows first", allow_retries=False
+            )
+        try:
+            publication = publish(rows, store.corpus, sweep=settings.crf_sweep, mos_scale=settings.mos_scale)
+        except CorpusInvalid as error:
+            raise dg.Failure(
+                description=f"the corpus was not published; the version before stays. {error}", allow_retries=False
+            ) from error
+        context.log.info(f"published {publication.rows} rows to {publication.path}")
+        return dg.MaterializeResult(
+            metadata={
+                ROW_COUNT: publication.rows,
+                "rows": publication.rows,
+                "clips": rows["clip"].n_unique(),
+                "size (bytes)": publication.size_bytes,
+                "mean VMAF": rows["vmaf_score"].mean(),
+                "path": dg.MetadataValue.path(publication.path),
+            }
+        )
+
+    return fr_corpus

@@ -1,0 +1,207 @@
+"""Asset checks: the rules of corpus/findings.py, applied to what is on disk."""
+
+from collections.abc import Callable, Sequence
+
+import dagster as dg
+import polars as pl
+import pyarrow as pa
+
+from frnr_assets.assets.cells import FEATURE_ROWS
+from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
+from frnr_assets.assets.fr_corpus import FR_CORPUS
+from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
+from frnr_assets.corpus import findings
+from frnr_assets.corpus.findings import Finding
+from frnr_assets.corpus.publish import current_version, published_rows, read_version
+from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, MANIFEST_SCHEMA, REFERENCES_SCHEMA, ROW_SCHEMA
+from frnr_assets.corpus.store import PartTable, to_polars
+from frnr_assets.corpus.tables import NotMaterialized, Tables
+from frnr_assets.resources import TablesResource
+from frnr_assets.settings import Settings
+
+Rule = Callable[[Tables], Sequence[Finding]]
+_WARN, _ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+
+
+def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    """Return every check. What is an error on fr_corpus has also been ruled out before it was published."""
+    return [*_manifest_checks(settings), *_reference_checks(), *_row_checks(), *_corpus_checks(settings)]
+
+
+def _manifest_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    low, high = settings.mos_scale
+    return [
+        _check(
+            SOURCE_MANIFEST,
+            "manifest_schema",
+            "The manifest table has exactly the documented columns.",
+            lambda tables: findings.schema_differs(tables.manifest_schema(), MANIFEST_SCHEMA),
+        ),
+        _check(
+            SOURCE_MANIFEST,
+            "clip_keys_unique",
+            "No two rows of the manifest have the same clip key.",
+            lambda tables: findings.duplicate_keys(tables.manifest()),
+        ),
+        _check(
+            SOURCE_MANIFEST,
+            "mos_in_scale",
+            f"Every MOS is finite and within {low:g} to {high:g}, the declared scale.",
+            lambda tables: findings.mos_implausible(tables.manifest(), (low, high)),
+        ),
+        _check(
+            SOURCE_MANIFEST,
+            "sources_present",
+            "The source of every clip is a file.",
+            lambda tables: findings.sources_missing(tables.manifest()),
+        ),
+    ]
+
+
+def _reference_checks() -> list[dg.AssetChecksDefinition]:
+    return [
+        _check(
+            DECODED_REFERENCE,
+            "reference_facts_sane",
+            "Every usable reference has frames, a plausible frame rate, and a working size that is the source's size "
+            "cropped by at most one pixel.",
+            lambda tables: [
+                *_part_schemas_differ(tables.references, REFERENCES_SCHEMA),
+                *findings.reference_implausible(tables.references.read()),
+            ],
+        ),
+        _check(
+            DECODED_REFERENCE,
+            "clips_usable",
+            "No clip is in quarantine. A warning: clips in quarantine have no rows, and the corpus goes without them.",
+            lambda tables: findings.quarantined(tables.references.read()),
+            severity=_WARN,
+        ),
+    ]
+
+
+def _row_checks() -> list[dg.AssetChecksDefinition]:
+    return [
+        _check(
+            FEATURE_ROWS,
+            "row_schema",
+            "Every part of the table has exactly the columns of the contract, and the store's own.",
+            lambda tables: _part_schemas_differ(tables.feature_rows, FEATURE_ROWS_SCHEMA),
+        ),
+        _check(
+            FEATURE_ROWS,
+            "rows_from_nr",
+            "fr_from_nr is true in every row.",
+            lambda tables: findings.not_from_nr(tables.feature_rows.read()),
+        ),
+        _check(
+            FEATURE_ROWS,
+            "values_in_range",
+            "VMAF is in 0..100 and the canonical-6 features are finite and in range in every row.",
+            lambda tables: findings.values_implausible(tables.feature_rows.read()),
+        ),
+        _check(
+            FEATURE_ROWS,
+            "sources_consistent",
+            "src and nr_source are the same file in every row.",
+            lambda tables: findings.sources_inconsistent(tables.feature_rows.read()),
+        ),
+    ]
+
+
+def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    return [
+        _check(
+            FR_CORPUS,
+            "corpus_schema",
+            "The published files have exactly the columns of the contract, in its order.",
+            lambda tables: findings.schema_differs(_published(tables).schema, ROW_SCHEMA),
+            blocking=True,
+        ),
+        _check(
+            FR_CORPUS,
+            "corpus_from_nr",
+            "fr_from_nr is true in every published row.",
+            lambda tables: findings.not_from_nr(_published_frame(tables), "src"),
+            blocking=True,
+        ),
+        _check(
+            FR_CORPUS,
+            "corpus_values_in_range",
+            "VMAF, canonical-6 features and MOS are finite and in range in every published row.",
+            lambda tables: [
+                *findings.values_implausible(_published_frame(tables), "src"),
+                *findings.mos_implausible(_published_frame(tables), settings.mos_scale, "nr_mos", "src"),
+            ],
+            blocking=True,
+        ),
+        _check(
+            FR_CORPUS,
+            "one_row_per_cell",
+            "There is one row for a (src_sha256, encoder, preset, crf).",
+            lambda tables: findings.cells_repeated(_published_frame(tables), "src"),
+            blocking=True,
+        ),
+        _check(
+            FR_CORPUS,
+            "row_count",
+            "There are as many rows as were published.",
+            lambda tables: findings.row_count_differs(_published_frame(tables), published_rows(_published(tables))),
+            blocking=True,
+        ),
+        _check(
+            FR_CORPUS,
+            "sweeps_complete",
+            "Every source has a row for each CRF of the sweep. A warning: the corpus may be published while cells are "
+            "still being measured.",
+            lambda tables: findings.sweeps_incomplete(_published_frame(tables), settings.crf_sweep, "src"),
+            severity=_WARN,
+        ),
+        _check(
+            FR_CORPUS,
+            "quality_falls_with_crf",
+            "VMAF does not rise with CRF in any source. A warning: it happens with static or very dark clips.",
+            lambda tables: findings.quality_rises(_published_frame(tables), "src"),
+            severity=_WARN,
+        ),
+    ]
+
+
+def _check(
+    asset: dg.AssetKey,
+    name: str,
+    description: str,
+    rule: Rule,
+    *,
+    severity: dg.AssetCheckSeverity = _ERROR,
+    blocking: bool = False,
+) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset=asset, name=name, description=description, blocking=blocking)
+    def check(tables: TablesResource) -> dg.AssetCheckResult:
+        try:
+            found = rule(tables.tables())
+        except NotMaterialized as error:
+            found = [Finding(str(error), (), 1)]
+        return dg.AssetCheckResult(
+            passed=not found,
+            severity=severity,
+            description="\n".join(map(str, found)) or None,
+            metadata={"concerned": sum(finding.count for finding in found)},
+        )
+
+    return check
+
+
+def _part_schemas_differ(table: PartTable, schema: pa.Schema) -> list[Finding]:
+    return [finding for on_disk in table.schemas() for finding in findings.schema_differs(on_disk, schema)]
+
+
+def _published(tables: Tables) -> pa.Table:
+    version = current_version(tables.corpus)
+    if version is None:
+        raise NotMaterialized("there is no published corpus yet; materialize fr_corpus first")
+    return read_version(version)
+
+
+def _published_frame(tables: Tables) -> pl.DataFrame:
+    return to_polars(_published(tables))

@@ -1,0 +1,33 @@
+"""Everything wired, in one screen."""
+
+from pathlib import Path
+
+import dagster as dg
+
+from frnr_assets.assets.cells import build_cells
+from frnr_assets.assets.decoded_reference import build_decoded_reference
+from frnr_assets.assets.fr_corpus import build_fr_corpus
+from frnr_assets.assets.source_manifest import build_source_manifest
+from frnr_assets.automation import build_jobs
+from frnr_assets.checks import build_checks
+from frnr_assets.resources import resources_from
+from frnr_assets.settings import Settings, load_settings
+
+
+def build_definitions(settings: Settings) -> dg.Definitions:
+    """Wire assets, checks, jobs and resources for one configuration."""
+    return dg.Definitions(
+        assets=[
+            build_source_manifest(settings),
+            build_decoded_reference(settings),
+            build_cells(settings),
+            build_fr_corpus(settings),
+        ],
+        asset_checks=build_checks(settings),
+        jobs=build_jobs(),
+        resources=resources_from(settings),
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions(load_settings(Path.cwd()))
