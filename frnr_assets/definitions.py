@@ -30,4 +30,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
     )
 
 
-defs = build_definitions(load_settings(Path.cwd()))
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Wire the configuration of the folder that Dagster was started in."""
+    return build_definitions(load_settings(Path.cwd()))

@@ -118,7 +118,7 @@ class Workshop:
         return open_toolchain(opened, settings, vmaf_model=self.vmaf.model, limits=ffmpeg.limits(), runner=runner)
 
 
-def resources_from(settings: Settings) -> dict[str, dg.ConfigurableResource]:
+def resources_from(settings: Settings) -> dict[str, object]:
     """Configure every resource from frnr.toml."""
     return {
         "ffmpeg": FFmpegResource(

@@ -37,9 +37,13 @@ class Settings(BaseModel):
 
     ffmpeg_path: Path | None = Field(None, description="an ffmpeg to use; default: the one that imageio-ffmpeg brings")
     cores: int | None = Field(None, ge=1, description="pieces of work at once; default: the cores this process may use")
-    memory_gib: float | None = Field(None, gt=0, description="memory for them in GiB; default: 70 % of what is available")
+    memory_gib: float | None = Field(
+        None, gt=0, description="memory for them in GiB; default: 70 % of what is available"
+    )
     tool_base_seconds: float = Field(120.0, gt=0, description="wall-clock limit of any program, in seconds")
-    tool_seconds_per_megapixel: float = Field(2.0, gt=0, description="and as much more per million pixels of its frames")
+    tool_seconds_per_megapixel: float = Field(
+        2.0, gt=0, description="and as much more per million pixels of its frames"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -91,8 +91,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                     progress.count("failed")
                 else:
                     _record(context, outcome, references[outcome.clip])
-                    quarantined = isinstance(outcome, CellQuarantined)
-                    progress.count("quarantined" if quarantined else "reused" if outcome.reused else "done")
+                    progress.count(outcome.outcome)
         progress.tell()
         if failed:
             raise failure("cells", total, failed)
@@ -106,15 +105,14 @@ def _record(context: dg.AssetExecutionContext, cell: CellDone | CellQuarantined,
     key = cell_key(cell.clip, cell.crf)
     if isinstance(cell, CellQuarantined):
         version = f"quarantined-{reference.data_version}"
-        rows: Mapping[str, Any] = {PARTITION_ROW_COUNT: 0}
-        distortion = row = {"quarantined": True, "quarantine reason": cell.reason}
+        distortion: Mapping[str, Any] = {"quarantined": True, "quarantine reason": cell.reason}
+        row: Mapping[str, Any] = {PARTITION_ROW_COUNT: 0, **distortion}
     else:
         version = str(cell.row["identity"])[:16]
-        rows = {PARTITION_ROW_COUNT: 1}
         distortion, row = _distortion_metadata(cell), _row_metadata(cell)
     for asset, metadata, parents in (
         (DISTORTION, distortion, [reference]),
-        (FEATURE_ROWS, {**rows, **row}, [reference, Parent(DISTORTION, version)]),
+        (FEATURE_ROWS, row, [reference, Parent(DISTORTION, version)]),
     ):
         if asset in context.selected_asset_keys:
             record(
@@ -145,6 +143,7 @@ def _distortion_metadata(cell: CellDone) -> dict[str, Any]:
 def _row_metadata(cell: CellDone) -> dict[str, Any]:
     row = cell.row
     return {
+        PARTITION_ROW_COUNT: 1,
         "VMAF": row["vmaf_score"],
         **{feature: row[f"{feature}_mean"] for feature in CANONICAL6_FEATURES},
         "bitrate (kbit/s)": row["bitrate_kbps"],

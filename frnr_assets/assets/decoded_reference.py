@@ -72,7 +72,7 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
                 )
                 if done.quarantine_reason:
                     context.log.warning(f"clip {done.clip} is in quarantine: {done.quarantine_reason}")
-                progress.count("quarantined" if done.quarantine_reason else "reused" if done.reused else "done")
+                progress.count(done.outcome)
         progress.tell()
         yield from ()
 

@@ -1,5 +1,7 @@
 """The fifth stage: the corpus, published."""
 
+from statistics import fmean
+
 import dagster as dg
 
 from frnr_assets.assets.cells import FEATURE_ROWS
@@ -50,7 +52,7 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
                 "rows": publication.rows,
                 "clips": rows["clip"].n_unique(),
                 "size (bytes)": publication.size_bytes,
-                "mean VMAF": rows["vmaf_score"].mean(),
+                "mean VMAF": fmean(rows["vmaf_score"]),
                 "path": dg.MetadataValue.path(publication.path),
             }
         )

@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import dagster as dg
 
-INTERVAL_S = 15.0
+from frnr_assets.engine.batch import Outcome
+
+INTERVAL_S = 10.0
 _REASONS = 3
 
 
@@ -23,12 +26,12 @@ class Progress:
     what: str
     total: int
     log: Callable[[str], None]
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[Outcome, int] = field(default_factory=dict)
     _started: float = field(default_factory=time.monotonic)
     _told: float = field(default_factory=time.monotonic)
 
-    def count(self, outcome: str) -> None:
-        """Count one: "done", "reused", "quarantined" or "failed"."""
+    def count(self, outcome: Outcome) -> None:
+        """Count one, and tell where the batch is when it is time to."""
         self.counts[outcome] = self.counts.get(outcome, 0) + 1
         if time.monotonic() - self._told >= INTERVAL_S:
             self.tell()
@@ -42,7 +45,8 @@ class Progress:
         parts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.counts.items()))
         line = f"{finished} of {self.total} {self.what}: {parts or 'none yet'}; {made / elapsed:.2f}/s"
         if made and finished < self.total:
-            line += f", about {(self.total - finished) * elapsed / made / 60:.0f} min left"
+            left = timedelta(seconds=round((self.total - finished) * elapsed / made))
+            line += f", about {left} left"
         self.log(line)
 
 

@@ -12,7 +12,7 @@ from frnr_assets.vocabulary import CANONICAL6_FEATURES
 
 # libvmaf computes ADM and VIF in fixed point, whose rounding lets them exceed 1 a little; motion is a mean absolute
 # difference of 8-bit samples.
-_FEATURE_LIMITS = {feature: 1.1 for feature in CANONICAL6_FEATURES} | {"motion2": 255.0}
+_FEATURE_LIMITS = dict.fromkeys(CANONICAL6_FEATURES, 1.1) | {"motion2": 255.0}
 _EXAMPLES = 10
 
 
@@ -59,13 +59,15 @@ def schema_differs(found: pa.Schema, expected: pa.Schema) -> list[Finding]:
     return [Finding(problem, (), 1) for problem in sorted(problems) or ["the columns are in another order"]]
 
 
-def _describe(field: pa.Field) -> str:
+def _describe(field: "pa.Field[pa.DataType]") -> str:
     return f"{field.type}{'' if field.nullable else ' not null'}"
 
 
 def duplicate_keys(manifest: pl.DataFrame) -> list[Finding]:
     """Two manifest rows that would be the same partition."""
-    return _where(manifest.unique("clip", keep="any"), pl.col("clip").is_in(_repeated(manifest, "clip")), "clip key used twice")
+    return _where(
+        manifest.unique("clip", keep="any"), pl.col("clip").is_in(_repeated(manifest, "clip")), "clip key used twice"
+    )
 
 
 def _repeated(frame: pl.DataFrame, *columns: str) -> list[str]:
@@ -142,7 +144,10 @@ def row_count_differs(rows: pl.DataFrame, published: int) -> list[Finding]:
 def values_implausible(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
     """Scores that are not finite or out of range."""
     findings = _where(
-        rows, ~(pl.col("vmaf_score").is_finite() & pl.col("vmaf_score").is_between(0, 100)), "VMAF is not in 0..100", label
+        rows,
+        ~(pl.col("vmaf_score").is_finite() & pl.col("vmaf_score").is_between(0, 100)),
+        "VMAF is not in 0..100",
+        label,
     )
     for mean, std, feature in zip(FEATURE_MEANS, FEATURE_STDS, CANONICAL6_FEATURES, strict=True):
         limit = _FEATURE_LIMITS[feature]
@@ -172,9 +177,7 @@ def quality_rises(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
     """Sources whose VMAF is higher at a higher CRF."""
     ordered = rows.sort(label, "encoder", "preset", "crf")
     step = pl.col("vmaf_score").diff().over(label, "encoder", "preset")
-    return _concerning(
-        "VMAF rises with CRF", ordered.filter(step > 0)[label].unique(maintain_order=True).to_list()
-    )
+    return _concerning("VMAF rises with CRF", ordered.filter(step > 0)[label].unique(maintain_order=True).to_list())
 
 
 def row_errors(

@@ -3,7 +3,7 @@
 import json
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,9 +48,7 @@ class Publication:
     size_bytes: int
 
 
-def publish(
-    rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int], mos_scale: tuple[float, float]
-) -> Publication:
+def publish(rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int], mos_scale: tuple[float, float]) -> Publication:
     """Write the rows as a new version and make it the current one.
 
     The version is written beside the others, read back and judged; then the link ``current`` is replaced by a
@@ -76,7 +74,7 @@ def publish(
         table = read_version(staging)
         errors = row_errors(table.schema, to_polars(table), published=len(rows), mos_scale=mos_scale)
         if errors:
-            raise CorpusInvalid(errors)
+            raise CorpusInvalid(errors)  # noqa: TRY301 - what was staged goes away like after any other failure
         version = staging.rename(versions / name)
     except BaseException:
         shutil.rmtree(staging)
@@ -123,7 +121,7 @@ def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int]) -
     sync(staging)
 
 
-def _file_metadata(rows: pl.DataFrame, sweep: Sequence[int]) -> Mapping[str, str]:
+def _file_metadata(rows: pl.DataFrame, sweep: Sequence[int]) -> dict[str, str]:
     distinct = {
         name: ", ".join(sorted(rows[name].unique()))
         for name in ("encoder", "encoder_version", "preset", "vmaf_model", "ffmpeg_version", "vmaf_binary_version")

@@ -12,7 +12,7 @@ FEATURE_MEANS: Final = tuple(f"{feature}_mean" for feature in CANONICAL6_FEATURE
 FEATURE_STDS: Final = tuple(f"{feature}_std" for feature in CANONICAL6_FEATURES)
 
 
-def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:
+def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> "pa.Field[pa.DataType]":
     return pa.field(name, kind, nullable=nullable, metadata={"description": description})
 
 
@@ -42,7 +42,9 @@ ROW_SCHEMA: Final = pa.schema(
         _field("encode_time_ms", pa.float64(), "wall-clock time of this encode alone, one thread, in milliseconds"),
         _field("vmaf_score", pa.float64(), "mean VMAF over frames, against the re-decoded upload, 0 to 100"),
         _field("vmaf_model", pa.string(), "VMAF model"),
-        _field("score_time_ms", pa.float64(), "wall-clock time of the clip's scoring divided by its cells, in milliseconds"),
+        _field(
+            "score_time_ms", pa.float64(), "wall-clock time of the clip's scoring divided by its cells, in milliseconds"
+        ),
         _field("ffmpeg_version", pa.string(), "version of ffmpeg"),
         _field("vmaf_binary_version", pa.string(), "version of libvmaf, from the log of this very score"),
         _field("exit_status", pa.int32(), "exit status of encode and score; always 0 in a published row"),
@@ -63,20 +65,29 @@ ROW_SCHEMA: Final = pa.schema(
         _field("enc_internal_bits_mean", pa.float64(), "mean bits of a frame: texture + motion vectors + other"),
         _field("enc_internal_bits_std", pa.float64(), "population standard deviation of the bits of a frame"),
         _field("enc_internal_mv_mean", pa.float64(), "mean motion-vector bits of a frame"),
-        _field("enc_internal_mv_std", pa.float64(), "population standard deviation of the motion-vector bits of a frame"),
+        _field(
+            "enc_internal_mv_std", pa.float64(), "population standard deviation of the motion-vector bits of a frame"
+        ),
         _field("enc_internal_itex_mean", pa.float64(), "mean texture bits of an intra frame"),
         _field("enc_internal_ptex_mean", pa.float64(), "mean texture bits of a predicted frame"),
         _field("enc_internal_intra_ratio", pa.float64(), "intra macroblocks as a fraction of all"),
         _field("enc_internal_skip_ratio", pa.float64(), "skipped macroblocks as a fraction of all"),
         _field("nr_source", pa.string(), "path of the no-reference clip that the row was made from"),
-        _field("nr_mos", pa.float64(), "crowd MOS of the upload, passed through unchanged; null when it has none", nullable=True),
+        _field(
+            "nr_mos",
+            pa.float64(),
+            "crowd MOS of the upload, passed through unchanged; null when it has none",
+            nullable=True,
+        ),
         _field("fr_from_nr", pa.bool_(), "always true: the reference is a re-decoded upload, not a master"),
     ]
 )
 CORPUS_ROW_KEYS: Final = tuple(ROW_SCHEMA.names)
 
 _CLIP = _field("clip", pa.string(), "clip key: the name of the clip's partition")
-_RECORDED = _field("recorded_ns", pa.int64(), "when the row was recorded, nanoseconds since 1970; the newest row counts")
+_RECORDED = _field(
+    "recorded_ns", pa.int64(), "when the row was recorded, nanoseconds since 1970; the newest row counts"
+)
 
 # The rows as they are recorded: the contract, and what finds and judges a row.
 FEATURE_ROWS_SCHEMA: Final = pa.schema(
@@ -131,7 +142,9 @@ REFERENCES_SCHEMA: Final = pa.schema(
         _field("frames", pa.int64(), "decoded frames", nullable=True),
         _field("stream_duration_s", pa.float64(), "duration of the video stream in seconds, if it says", nullable=True),
         _field("frames_md5", pa.string(), "MD5 of all frames in the working format", nullable=True),
-        _field("variable_frame_rate", pa.bool_(), "frame intervals differ from 1 / R by more than a quarter", nullable=True),
+        _field(
+            "variable_frame_rate", pa.bool_(), "frame intervals differ from 1 / R by more than a quarter", nullable=True
+        ),
         _field("color_range", pa.string(), "tv, pc or unspecified", nullable=True),
         _field("color_transfer", pa.string(), "transfer characteristics (H.273)", nullable=True),
         _field("color_primaries", pa.string(), "colour primaries (H.273)", nullable=True),

@@ -117,7 +117,7 @@ class PartTable:
     def _new_part(self) -> Path:
         return self._folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.parquet"
 
-    def _newest(self, parts: Sequence[Path], where: pl.Expr | None = None) -> pl.DataFrame:
+    def _newest(self, parts: list[Path], where: pl.Expr | None = None) -> pl.DataFrame:
         scan = pl.scan_parquet(parts, hive_partitioning=False)
         rows = (scan if where is None else scan.filter(where)).collect()
         return rows.sort("recorded_ns").unique(self._key, keep="last", maintain_order=True).sort(self._key)

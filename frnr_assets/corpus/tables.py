@@ -85,7 +85,9 @@ class Tables:
     def current_rows(self) -> pl.DataFrame:
         """Return the newest feature rows that were made from the source as it was last decoded."""
         references = self.references.read().filter(pl.col("quarantine_reason").is_null())
-        return self.feature_rows.read().join(references.select("clip", "src_sha256"), on=["clip", "src_sha256"], how="semi")
+        return self.feature_rows.read().join(
+            references.select("clip", "src_sha256"), on=["clip", "src_sha256"], how="semi"
+        )
 
     @property
     def _manifest(self) -> Path:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -29,6 +29,9 @@ from frnr_assets.media.toolchain import Toolchain
 
 # A decode holds a few frames, of a size not known before the probe: that of an encode of 1080p is on the safe side.
 _DECODE_MEMORY_BYTES = encode_memory_bytes(1920, 1080)
+
+
+Outcome = Literal["done", "reused", "quarantined", "failed"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,11 @@ class ReferenceDone:
         return str(self.row["clip"])
 
     @property
+    def outcome(self) -> Outcome:
+        """How it went, in one word."""
+        return "quarantined" if self.quarantine_reason else "reused" if self.reused else "done"
+
+    @property
     def quarantine_reason(self) -> str | None:
         """Why the clip cannot be used; None when it can."""
         reason: str | None = self.row.get("quarantine_reason")
@@ -88,6 +96,11 @@ class CellDone:
         return str(self.row["clip"])
 
     @property
+    def outcome(self) -> Outcome:
+        """How it went, in one word."""
+        return "reused" if self.reused else "done"
+
+    @property
     def crf(self) -> int:
         """The CRF."""
         return int(self.row["crf"])
@@ -100,6 +113,7 @@ class CellQuarantined:
     clip: str
     crf: int
     reason: str
+    outcome: Outcome = "quarantined"
 
 
 @dataclass(frozen=True)
@@ -180,7 +194,9 @@ class Engine:
             for outcomes in measure_sweeps(requests, toolchain=self.toolchain, pool=self.pool, scratch=scratch):
                 failed = [outcome for outcome in outcomes if isinstance(outcome, CellFailed)]
                 rows = [
-                    feature_row(cell, self.toolchain, src=by_key[cell.clip].src, mos=by_key[cell.clip].mos, run_id=run_id)
+                    feature_row(
+                        cell, self.toolchain, src=by_key[cell.clip].src, mos=by_key[cell.clip].mos, run_id=run_id
+                    )
                     for cell in outcomes
                     if isinstance(cell, CellMeasured)
                 ]
@@ -233,7 +249,12 @@ def _decode(clip: Clip, known: Mapping[str, Any] | None, toolchain: Toolchain, f
         found = fingerprint(clip.src)
         identity = reference_identity(found.sha256, toolchain)
         # Size and time are part of the row: they are what later runs compare first.
-        unchanged = {"src": str(clip.src), "identity": identity, "size_bytes": found.size_bytes, "mtime_ns": found.mtime_ns}
+        unchanged = {
+            "src": str(clip.src),
+            "identity": identity,
+            "size_bytes": found.size_bytes,
+            "mtime_ns": found.mtime_ns,
+        }
         if known is not None and known["quarantine_reason"] is None and unchanged.items() <= known.items():
             return ReferenceDone(known, reused=True)
         folder.mkdir()

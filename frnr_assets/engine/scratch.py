@@ -15,8 +15,8 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
     Folders whose process is dead, which is known from their lock, are deleted on the way.
     """
     parent.mkdir(parents=True, exist_ok=True)
-    for lock in parent.glob("*.lock"):
-        _delete_abandoned(lock)
+    for abandoned in parent.glob("*.lock"):
+        _delete_abandoned(abandoned)
     name = uuid.uuid4().hex
     lock_path, folder = parent / f"{name}.lock", parent / name
     with lock_path.open("w") as lock:

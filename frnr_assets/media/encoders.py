@@ -10,6 +10,7 @@ from statistics import fmean
 from frnr_assets.media.moments import mean_and_std
 from frnr_assets.vocabulary import ENCODER_STATISTICS
 
+
 @dataclass(frozen=True)
 class EncoderStatistics:
     """Per-frame statistics of one encode, aggregated.

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -116,7 +117,7 @@ class WorkPool:
             state.running += 1
             state.memory_bytes += work.memory_bytes
             future = self._executor.submit(work.task)
-            future.add_done_callback(lambda done, work=work: self._done(state, work, done))
+            future.add_done_callback(partial(self._done, state, work))
         if not state.ready and not state.running:
             state.finished.put(None)
 

@@ -98,5 +98,7 @@ def probe_source(source: Path, runner: ToolRunner) -> Probe:
         raise ClipUnusable(f"it could not be probed: {found['unusable']}")
     rate = Fraction(found.pop("rate_num"), found.pop("rate_den"))
     if not MIN_RATE <= rate <= MAX_RATE:
-        raise ClipUnusable(f"its average frame rate, {float(rate):g}, is not within {MIN_RATE} to {MAX_RATE} per second")
+        raise ClipUnusable(
+            f"its average frame rate, {float(rate):g}, is not within {MIN_RATE} to {MAX_RATE} per second"
+        )
     return Probe(rate=rate, **found)

@@ -1,6 +1,7 @@
 """Decoding a source: what its frames are, and the working format in which they are encoded and scored."""
 
 import hashlib
+import itertools
 import math
 import os
 import re
@@ -25,7 +26,9 @@ DURATION_GUESS_S = 60.0
 
 _SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
 _NEAREST_CHROMA = {"gray": "420", "410": "420", "411": "422", "440": "444", "rgb": "444"}
-_FRAME_LINE = re.compile(r"^frame:\d+\s+pts:\S+\s+pts_time:(?P<time>\S+)\nlavfi\.scd\.score=(?P<score>\S+)$", re.MULTILINE)
+_FRAME_LINE = re.compile(
+    r"^frame:\d+\s+pts:\S+\s+pts_time:(?P<time>\S+)\nlavfi\.scd\.score=(?P<score>\S+)$", re.MULTILINE
+)
 
 
 @dataclass(frozen=True)
@@ -238,6 +241,5 @@ def _is_variable(times: Sequence[str], rate: Fraction) -> bool:
     seconds = [float(time) for time in times if time != "NOPTS"]
     nominal = float(1 / rate)
     return len(seconds) < len(times) or any(
-        not math.isclose(later - earlier, nominal, rel_tol=0.25)
-        for earlier, later in zip(seconds, seconds[1:], strict=False)
+        not math.isclose(later - earlier, nominal, rel_tol=0.25) for earlier, later in itertools.pairwise(seconds)
     )

@@ -94,9 +94,7 @@ def score_distortions(
     return [Score(vmaf, features, version, share_ms) for vmaf, features, version in logs]
 
 
-def read_vmaf_log(
-    path: Path, frames: int
-) -> tuple[tuple[float, ...], Mapping[str, tuple[float, ...]], str]:
+def read_vmaf_log(path: Path, frames: int) -> tuple[tuple[float, ...], Mapping[str, tuple[float, ...]], str]:
     """Read per-frame VMAF, canonical-6 features and the libvmaf version from a JSON log.
 
     libvmaf prefixes the names of its fixed-point features with ``integer_``; both spellings are read.
