@@ -10,8 +10,9 @@ demo: .venv/installed
 	$(BIN)/frnr demo
 
 ui: .venv/installed
-	@test -e $(DIR)/dagster.yaml || { echo "There is nothing to show in $(DIR) yet: run 'make demo', or write a frnr.toml."; exit 1; }
-	cd $(DIR) && DAGSTER_HOME="$$PWD" "$(CURDIR)/$(BIN)/dagster" dev -w "$(CURDIR)/workspace.yaml"
+	@test -e $(DIR)/frnr.toml || { echo "There is nothing to show yet: run 'make demo', or write a frnr.toml."; exit 1; }
+	mkdir -p $(DIR)/.dagster && cp dagster.yaml $(DIR)/.dagster/
+	cd $(DIR) && DAGSTER_HOME="$$PWD/.dagster" "$(CURDIR)/$(BIN)/dagster" dev -w "$(CURDIR)/workspace.yaml"
 
 test: lint
 	$(BIN)/pytest

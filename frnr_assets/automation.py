@@ -8,7 +8,7 @@ from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
 from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 
-INGEST, REFERENCES, CELLS, PUBLISH = "ingest", "references", "cells", "publish"
+INGEST, REFERENCES, CELLS, PUBLISH = "read_manifest", "decode_references", "measure_cells", "publish_corpus"
 
 
 def build_jobs() -> list[UnresolvedAssetJobDefinition]:

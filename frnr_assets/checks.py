@@ -152,9 +152,12 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
         _check(
             FR_CORPUS,
             "sweeps_complete",
-            "Every source has a row for each CRF of the sweep. A warning: the corpus may be published while cells are "
-            "still being measured.",
-            lambda tables: findings.sweeps_incomplete(_published_frame(tables), settings.crf_sweep, "src"),
+            "Every usable clip has a row for each CRF of the sweep. A warning: the corpus may be published while cells "
+            "are still being measured.",
+            lambda tables: [
+                *findings.clips_without_rows(tables.references.read(), _published_frame(tables)),
+                *findings.sweeps_incomplete(_published_frame(tables), settings.crf_sweep, "src"),
+            ],
             severity=_WARN,
         ),
         _check(

@@ -30,6 +30,8 @@ manifest = "manifest.jsonl"
 clips_root = "clips"
 data_root = "data"
 """
+# Where dagster.yaml puts everything that Dagster keeps.
+INSTANCE_FOLDER = ".dagster"
 CLIP_TIMEOUT_S = 120.0
 
 
@@ -99,8 +101,8 @@ def run_demo(folder: Path, instance_config: Path) -> None:
         ToolError: ffmpeg is missing or cannot make a clip.
         FileNotFoundError: there is no such dagster.yaml.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(instance_config, folder / "dagster.yaml")
+    (folder / INSTANCE_FOLDER).mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(instance_config, folder / INSTANCE_FOLDER / "dagster.yaml")
     (folder / SETTINGS_FILE).write_text(SETTINGS_TEXT)
     _say(f"Making clips in {folder / 'clips'}")
     runner = ToolRunner()
@@ -111,7 +113,7 @@ def run_demo(folder: Path, instance_config: Path) -> None:
     # The paths in dagster.yaml are relative to the folder that Dagster is started in.
     os.chdir(folder)
     settings = load_settings(Path.cwd())
-    with dg.DagsterInstance.from_config(str(Path.cwd())) as instance:
+    with dg.DagsterInstance.from_config(str(Path.cwd() / INSTANCE_FOLDER)) as instance:
         materialize_everything(settings, instance)
     _show(Tables(settings.data_root))
 

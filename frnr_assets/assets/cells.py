@@ -7,7 +7,7 @@ import dagster as dg
 
 from frnr_assets.assets.clips import clips_by_key
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
-from frnr_assets.assets.descriptions import COLUMN_SCHEMA, OWNERS, PARTITION_ROW_COUNT, describe, table_schema
+from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, PARTITION_ROW_COUNT, describe, table_schema
 from frnr_assets.assets.events import Parent, latest_parents, record
 from frnr_assets.assets.progress import Progress, failure
 from frnr_assets.corpus.schema import ROW_SCHEMA
@@ -46,7 +46,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                 ),
                 owners=OWNERS,
                 kinds={"ffmpeg"},
-                group_name="measurement",
+                group_name=GROUP,
                 code_version=RECIPE_VERSION,
             ),
             dg.AssetSpec(
@@ -59,7 +59,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                 ),
                 owners=OWNERS,
                 kinds={"vmaf", "parquet"},
-                group_name="measurement",
+                group_name=GROUP,
                 code_version=RECIPE_VERSION,
                 metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA)},
             ),
@@ -84,7 +84,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
         failed: dict[str, str] = {}
         with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
             requested = {clip: wanted[key] for key, clip in clips.items()}
-            for outcome in engine.measure_cells(requested, run_id=context.run_id, recompute=config.recompute):
+            for outcome in engine.measure_cells(requested, run_id=context.run.run_id, recompute=config.recompute):
                 if isinstance(outcome, CellFailed):
                     failed[cell_key(outcome.clip, outcome.crf)] = outcome.reason
                     context.log.error(f"{outcome.clip} at CRF {outcome.crf}: {outcome.detail}")

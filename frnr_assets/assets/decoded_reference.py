@@ -7,10 +7,10 @@ from typing import Any
 import dagster as dg
 
 from frnr_assets.assets.clips import clips_by_key
-from frnr_assets.assets.descriptions import COLUMN_SCHEMA, OWNERS, describe, table_schema
+from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, describe, table_schema
 from frnr_assets.assets.events import Parent, record
 from frnr_assets.assets.progress import Progress
-from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
+from frnr_assets.assets.source_manifest import MANIFEST_VERSION, SOURCE_MANIFEST
 from frnr_assets.corpus.schema import REFERENCES_SCHEMA
 from frnr_assets.engine.batch import ReferenceDone
 from frnr_assets.media.sweep import RECIPE_VERSION
@@ -39,7 +39,7 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
                 ),
                 owners=OWNERS,
                 kinds={"ffmpeg", "parquet"},
-                group_name="measurement",
+                group_name=GROUP,
                 code_version=RECIPE_VERSION,
                 metadata={COLUMN_SCHEMA: table_schema(REFERENCES_SCHEMA)},
             )
@@ -57,8 +57,7 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[None]]:
         clips = clips_by_key(tables.tables(), context.partition_keys)
         progress = Progress("clips", len(clips), context.log.info)
-        # A clip does not get stale because another was added to the manifest.
-        parents = [Parent(SOURCE_MANIFEST, "NULL")]
+        parents = [Parent(SOURCE_MANIFEST, MANIFEST_VERSION)]
         with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
             for done in engine.decode_references(list(clips.values())):
                 record(

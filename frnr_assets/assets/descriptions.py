@@ -5,6 +5,8 @@ import pyarrow as pa
 
 from frnr_assets.vocabulary import CAVEAT
 
+# One group, so that the UI opens on the whole graph.
+GROUP = "fr_from_nr"
 OWNERS = ("team:video-quality",)
 
 # Metadata keys that Dagster shows in places of their own.

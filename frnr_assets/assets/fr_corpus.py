@@ -5,7 +5,7 @@ from statistics import fmean
 import dagster as dg
 
 from frnr_assets.assets.cells import FEATURE_ROWS
-from frnr_assets.assets.descriptions import COLUMN_SCHEMA, OWNERS, ROW_COUNT, describe, table_schema
+from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
 from frnr_assets.corpus.publish import CorpusInvalid, publish
 from frnr_assets.corpus.schema import ROW_SCHEMA
 from frnr_assets.resources import TablesResource
@@ -27,7 +27,7 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
         ),
         owners=OWNERS,
         kinds={"polars", "parquet"},
-        group_name="publication",
+        group_name=GROUP,
         code_version="1",
         metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA)},
     )

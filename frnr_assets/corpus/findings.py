@@ -173,6 +173,13 @@ def sweeps_incomplete(rows: pl.DataFrame, sweep: Sequence[int], label: str = "cl
     return _concerning("sweep is not complete", missing[label].sort().to_list())
 
 
+def clips_without_rows(references: pl.DataFrame, rows: pl.DataFrame) -> list[Finding]:
+    """Usable clips whose source has no row at all."""
+    usable = references.filter(pl.col("quarantine_reason").is_null())
+    without = usable.join(rows.select("src_sha256").unique(), on="src_sha256", how="anti")
+    return _concerning("clip has no row", without["clip"].sort().to_list())
+
+
 def quality_rises(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
     """Sources whose VMAF is higher at a higher CRF."""
     ordered = rows.sort(label, "encoder", "preset", "crf")

@@ -1,0 +1,121 @@
+"""A project on disk, with clips and a Dagster instance of its own."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES
+from frnr_assets.corpus.tables import Tables
+from frnr_assets.definitions import build_definitions
+from frnr_assets.settings import Settings
+from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
+
+
+@dataclass
+class Project:
+    """A manifest with clips, and the jobs run on it through a persistent instance."""
+
+    folder: Path
+    settings: Settings
+    instance: dg.DagsterInstance
+
+    @property
+    def tables(self) -> Tables:
+        return Tables(self.settings.data_root)
+
+    def write_manifest(self, entries: Sequence[Mapping[str, object]]) -> None:
+        self.settings.manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+
+    def run(
+        self, job: str, *, first: str | None = None, last: str | None = None, config: Mapping[str, Any] | None = None
+    ) -> dg.ExecuteInProcessResult:
+        tags = {}
+        if first is not None:
+            tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last or first}
+        definition = build_definitions(self.settings).resolve_job_def(job)
+        return definition.execute_in_process(
+            instance=self.instance,
+            tags=tags,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **(config or {})},
+        )
+
+    def run_everything(self) -> None:
+        for job, first, last in (
+            (INGEST, None, None),
+            (REFERENCES, "bars", "broken"),
+            (CELLS, "bars|23", "broken|38"),
+            (PUBLISH, None, None),
+        ):
+            result = self.run(job, first=first, last=last)
+            assert result.success, [
+                event.step_failure_data.error for event in result.all_events if event.is_step_failure
+            ]
+
+    def with_settings(self, **changes: object) -> "Project":
+        return Project(self.folder, self.settings.model_copy(update=changes), self.instance)
+
+    def materializations(self, asset: dg.AssetKey) -> list[dg.AssetMaterialization]:
+        records = self.instance.fetch_materializations(asset, limit=1000).records
+        return [record.asset_materialization for record in reversed(records) if record.asset_materialization]
+
+    def failures(self, result: dg.ExecuteInProcessResult) -> list[str]:
+        """Return what a person reads on the run's page: the descriptions of its failures."""
+        events = [event for event in result.all_events if event.is_step_failure]
+        found = [event.step_failure_data.user_failure_data for event in events]
+        return [data.description or "" for data in found if data is not None]
+
+
+def make_project(folder: Path, instance: dg.DagsterInstance, make_clip: MakeClip) -> Project:
+    """Two clips and a broken one; a sweep of two CRFs keeps a whole run at a few seconds."""
+    clips = folder / "clips"
+    bars = make_clip(clips / "bars.mp4")
+    make_clip(clips / "odd.mp4", SMALL_SCENE.replace("64x48", "66x50"))
+    (clips / "broken.mp4").write_bytes(bars.read_bytes()[:600])
+    settings = Settings(
+        data_root=folder / "data",
+        manifest=folder / "manifest.jsonl",
+        clips_root=clips,
+        dataset="tests",
+        crf_sweep=(23, 38),
+        cores=2,
+        memory_gib=2,
+    )
+    made = Project(folder, settings, instance)
+    made.write_manifest([{"src": "bars.mp4", "mos": 3.5}, {"src": "odd.mp4"}, {"src": "broken.mp4", "mos": 1}])
+    return made
+
+
+@contextmanager
+def persistent_instance(folder: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(folder), overrides={"telemetry": {"enabled": False}}) as instance:
+        yield instance
+
+
+@pytest.fixture
+def project(tmp_path: Path, make_clip: MakeClip) -> Iterator[Project]:
+    with persistent_instance(tmp_path) as instance:
+        yield make_project(tmp_path, instance, make_clip)
+
+
+@pytest.fixture(scope="session")
+def published_once(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("published")
+    with persistent_instance(folder) as instance:
+        made = make_project(folder, instance, make_clip)
+        made.run_everything()
+        yield made
+
+
+@pytest.fixture
+def published(published_once: Project, tmp_path: Path) -> Project:
+    """A project whose graph was materialized, with tables of the test's own to damage."""
+    shutil.copytree(published_once.settings.data_root, tmp_path / "data", symlinks=True)
+    return published_once.with_settings(data_root=tmp_path / "data")

@@ -1,0 +1,206 @@
+"""The graph, run through a persistent instance with the real tools."""
+
+import math
+from collections import Counter
+
+import dagster as dg
+import polars as pl
+import pytest
+from dagster._core.definitions.data_version import StaleStatus
+from dagster._utils.test.data_versions import get_stale_status_resolver
+
+from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
+from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
+from frnr_assets.assets.fr_corpus import FR_CORPUS
+from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
+from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES
+from frnr_assets.corpus.publish import current_version
+from frnr_assets.corpus.schema import CORPUS_ROW_KEYS
+from frnr_assets.definitions import build_definitions
+from frnr_assets.partitions import CLIP
+from frnr_assets.settings import Settings
+from frnr_assets.vocabulary import CANONICAL6_FEATURES, CAVEAT
+from frnr_assets_tests.assets.conftest import Project
+
+ASSETS = (SOURCE_MANIFEST, DECODED_REFERENCE, DISTORTION, FEATURE_ROWS, FR_CORPUS)
+CELL_KEYS = {f"{clip}|{crf}" for clip in ("bars", "odd", "broken") for crf in (23, 38)}
+
+
+def numbers(materialization: dg.AssetMaterialization) -> dict[str, float]:
+    values = {name: value.value for name, value in materialization.metadata.items()}
+    return {name: value for name, value in values.items() if isinstance(value, int | float)}
+
+
+def test_clips_become_a_corpus(project: Project) -> None:
+    project.run_everything()
+    version = current_version(project.tables.corpus)
+    assert version is not None
+    corpus = pl.read_parquet(version)
+    assert tuple(corpus.columns) == CORPUS_ROW_KEYS
+    assert corpus.select("crf", "nr_mos", "width", "height").sort("width", "crf").rows() == [
+        (23, 3.5, 64, 48),
+        (38, 3.5, 64, 48),
+        (23, None, 66, 50),
+        (38, None, 66, 50),
+    ]
+    assert corpus["fr_from_nr"].all()
+    assert corpus["run_id"].n_unique() == 1
+
+
+def test_every_cell_is_recorded_once_with_numbers_to_plot(project: Project) -> None:
+    project.run_everything()
+    for asset in (DISTORTION, FEATURE_ROWS):
+        made = project.materializations(asset)
+        assert Counter(materialization.partition for materialization in made) == Counter(CELL_KEYS)
+    row = next(made for made in project.materializations(FEATURE_ROWS) if made.partition == "bars|23")
+    assert {"VMAF", *CANONICAL6_FEATURES, "bitrate (kbit/s)", "encode size (bytes)", "frames"} <= numbers(row).keys()
+    assert all(map(math.isfinite, numbers(row).values()))
+    assert row.tags is not None
+    assert row.tags["dagster/partition/clip"] == "bars"
+
+
+def test_the_reference_facts_are_there_to_read(project: Project) -> None:
+    project.run_everything()
+    facts = {made.partition: made.metadata for made in project.materializations(DECODED_REFERENCE)}
+    bars = {name: value.value for name, value in facts["bars"].items()}
+    assert (bars["frames"], bars["width (px)"], bars["height (px)"], bars["frame rate (exact)"]) == (12, 64, 48, "24/1")
+    assert bars["variable frame rate"] is False
+
+
+def test_a_broken_clip_says_why_and_spoils_nothing(project: Project) -> None:
+    project.run_everything()
+    (broken,) = [made for made in project.materializations(DECODED_REFERENCE) if made.partition == "broken"]
+    assert broken.metadata["quarantined"].value is True
+    assert "probed" in str(broken.metadata["quarantine reason"].value)
+    cells = [made for made in project.materializations(FEATURE_ROWS) if str(made.partition).startswith("broken|")]
+    assert [made.metadata["dagster/partition_row_count"].value for made in cells] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "recorded"),
+    [("bars|38", "bars|38", {"bars|38"}), ("bars|23", "odd|23", {"bars|23", "odd|23"})],
+    ids=["one partition", "a range"],
+)
+def test_part_of_the_cells_can_be_asked_for(project: Project, first: str, last: str, recorded: set[str]) -> None:
+    project.run(INGEST)
+    project.run(REFERENCES, first="bars", last="broken")
+    assert project.run(CELLS, first=first, last=last).success
+    assert {made.partition for made in project.materializations(FEATURE_ROWS)} == recorded
+    assert project.run(PUBLISH).success
+    assert len(project.tables.current_rows()) == len(recorded)
+
+
+def test_a_second_run_measures_nothing_again_and_says_so(project: Project) -> None:
+    project.run_everything()
+    before = project.tables.feature_rows.read()
+    project.run_everything()
+    after = project.tables.feature_rows.read()
+    assert after.equals(before)
+    reused = [
+        made.metadata["reused"].value for made in project.materializations(FEATURE_ROWS) if "reused" in made.metadata
+    ]
+    assert reused == [False] * 4 + [True] * 4
+
+
+def test_recompute_measures_again_with_the_same_values(project: Project) -> None:
+    project.run_everything()
+    before = project.tables.feature_rows.read()
+    config = {"ops": {"cells": {"config": {"recompute": True}}}}
+    assert project.run(CELLS, first="bars|23", last="odd|38", config=config).success
+    after = project.tables.feature_rows.read()
+    assert (after["recorded_ns"] > before["recorded_ns"]).all()
+    same = [name for name in after.columns if not name.endswith(("_ms", "_ns")) and name not in {"run_id", "timestamp"}]
+    assert after.select(same).equals(before.select(same))
+
+
+def test_failed_cells_are_named_and_the_others_kept(project: Project) -> None:
+    project.run(INGEST)
+    project.run(REFERENCES, first="bars", last="bars")
+    result = project.run(CELLS, first="bars|23", last="odd|38")
+    assert not result.success
+    (message,) = project.failures(result)
+    assert message.startswith("2 of 4 cells failed; the others are recorded.")
+    assert "odd|23: its reference was not decoded yet; materialize decoded_reference" in message
+    assert {made.partition for made in project.materializations(FEATURE_ROWS)} == {"bars|23", "bars|38"}
+
+
+def test_nothing_shows_as_stale_after_a_run_nor_when_a_clip_is_added(project: Project) -> None:
+    project.run_everything()
+    project.write_manifest([{"src": f"{name}.mp4"} for name in ("bars", "odd", "broken", "new")])
+    project.run(INGEST)
+    assets = [
+        asset for asset in build_definitions(project.settings).assets or () if isinstance(asset, dg.AssetsDefinition)
+    ]
+    resolver = get_stale_status_resolver(project.instance, assets)
+    partitions: dict[dg.AssetKey, set[str]] = {
+        DECODED_REFERENCE: {"bars", "odd", "broken"},
+        DISTORTION: CELL_KEYS,
+        FEATURE_ROWS: CELL_KEYS,
+    }
+    for asset, keys in partitions.items():
+        stale = {key: resolver.get_stale_causes(asset, key) for key in keys}
+        assert {key: resolver.get_status(asset, key) for key in keys} == dict.fromkeys(keys, StaleStatus.FRESH), stale
+
+
+def test_a_new_clip_becomes_a_partition_and_the_old_ones_stay(project: Project) -> None:
+    project.run(INGEST)
+    project.write_manifest([{"src": "new.mp4"}, {"src": "bars.mp4"}])
+    project.run(INGEST)
+    assert list(project.instance.get_dynamic_partitions(CLIP)) == ["bars", "odd", "broken", "new"]
+
+
+def test_a_broken_corpus_is_not_published_over_a_good_one(project: Project) -> None:
+    project.run_everything()
+    good = current_version(project.tables.corpus)
+    rows = project.tables.feature_rows.read().filter(pl.col("clip") == "bars")
+    project.tables.feature_rows.append(rows.with_columns(vmaf_score=pl.lit(math.nan)).to_dicts())
+    result = project.run(PUBLISH)
+    assert not result.success
+    assert any("VMAF is not in 0..100" in message for message in project.failures(result))
+    assert current_version(project.tables.corpus) == good
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"ffmpeg_path": "/nowhere/ffmpeg"}, "the configured ffmpeg, /nowhere/ffmpeg, is not an executable file"),
+        ({"vmaf_model": "vmaf_v9"}, "has no model vmaf_v9"),
+        ({"preset": "glacial"}, "libx264 has no preset glacial"),
+    ],
+)
+def test_a_missing_tool_is_one_sentence_and_records_nothing(
+    project: Project, changes: dict[str, object], sentence: str
+) -> None:
+    project.run(INGEST)
+    result = project.with_settings(**changes).run(REFERENCES, first="bars")
+    assert not result.success
+    (message,) = project.failures(result)
+    assert sentence in message
+    assert "\n" not in message
+    assert project.materializations(DECODED_REFERENCE) == []
+
+
+def test_a_wrong_manifest_is_one_sentence_with_its_line(project: Project) -> None:
+    project.settings.manifest.write_text('{"src": "bars.mp4"}\n{"mos": 3}\n')
+    result = project.run(INGEST)
+    assert not result.success
+    (message,) = project.failures(result)
+    assert message == f"{project.settings.manifest}, line 2: src is missing; it is the path of the clip"
+
+
+def test_two_clips_of_one_key_are_refused_by_name(project: Project) -> None:
+    project.write_manifest([{"src": "bars.mp4"}, {"src": "elsewhere/bars.mp4"}])
+    project.run(INGEST)
+    result = project.run(REFERENCES, first="bars")
+    (message,) = project.failures(result)
+    assert message.startswith("the clip key bars stands for both ")
+
+
+@pytest.mark.parametrize("asset", ASSETS, ids=lambda asset: str(asset.to_user_string()))
+def test_an_asset_tells_a_newcomer_what_it_is(asset: dg.AssetKey) -> None:
+    spec = build_definitions(Settings()).resolve_asset_graph().get(asset)
+    assert spec.description is not None
+    assert CAVEAT in spec.description
+    assert spec.owners
+    assert spec.kinds
+    assert asset == DISTORTION or "dagster/column_schema" in spec.metadata

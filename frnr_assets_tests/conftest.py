@@ -1,0 +1,55 @@
+"""Real tools and small clips for every test."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
+from frnr_assets.media.process import TimeLimits, ToolRunner
+from frnr_assets.media.toolchain import Toolchain, encode_settings, open_ffmpeg, open_toolchain
+from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_ENCODER, DEFAULT_PRESET, DEFAULT_VMAF_MODEL
+
+MakeClip = Callable[..., Path]
+
+# 64 x 48 at 24 frames: a whole sweep takes about a second.
+SMALL_SCENE = "testsrc2=size=64x48:rate=24,trim=end_frame=12,noise=alls=8:allf=t"
+X264_UPLOAD = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "28", "-threads", "1")
+
+
+@pytest.fixture(scope="session")
+def runner() -> ToolRunner:
+    return ToolRunner()
+
+
+@pytest.fixture(scope="session")
+def ffmpeg(runner: ToolRunner) -> FFmpeg:
+    return open_ffmpeg(None, runner)
+
+
+@pytest.fixture(scope="session")
+def toolchain(ffmpeg: FFmpeg, runner: ToolRunner) -> Toolchain:
+    settings = encode_settings(DEFAULT_ENCODER, DEFAULT_PRESET, (), DEFAULT_CRF_SWEEP)
+    return open_toolchain(ffmpeg, settings, vmaf_model=DEFAULT_VMAF_MODEL, limits=TimeLimits(), runner=runner)
+
+
+@pytest.fixture(scope="session")
+def make_clip(ffmpeg: FFmpeg, runner: ToolRunner) -> MakeClip:
+    """Return a function that makes a clip with ffmpeg: path, lavfi scene, codec arguments."""
+
+    def make(path: Path, scene: str = SMALL_SCENE, encode: tuple[str, ...] = X264_UPLOAD) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        args = ["-filter_complex", f"{scene}[v]", "-map", "[v]", *encode, str(path)]
+        run_ffmpeg(ffmpeg, args, f"making {path.name}", runner=runner, cwd=path.parent, timeout_s=120)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real clips beside the checkout; tests that need it are skipped without it."""
+    folder = Path(__file__).parents[2] / "shared"
+    if not (folder / "clips" / "golden.jsonl").exists():
+        pytest.skip("the real clips are not beside this checkout")
+    return folder

@@ -1,0 +1,96 @@
+"""The two things a newcomer does first: the demo, and opening Dagster on the checkout."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from frnr_assets.demo import BROKEN_CLIP, DEMO_CLIPS
+from frnr_assets.settings import Settings
+
+CHECKOUT = Path(__file__).parents[1]
+README = (CHECKOUT / "README.md").read_text()
+
+
+def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "frnr_assets.cli", "demo", "--instance-config", str(CHECKOUT / "dagster.yaml")]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    folder = tmp_path_factory.mktemp("newcomer")
+    done = run_demo(folder)
+    assert done.returncode == 0, done.stderr
+    yield folder, done.stdout
+
+
+def test_the_demo_shows_a_corpus_of_its_clips(demo: tuple[Path, str]) -> None:
+    folder, said = demo
+    corpus = pl.read_parquet(folder / "demo/data/corpus/fr_corpus/current")
+    assert len(corpus) == 5 * len(DEMO_CLIPS)
+    assert corpus["vmaf_score"].is_between(1, 100).all()
+    assert {"yuv420p", "yuv420p10le"} == set(corpus["pix_fmt"])
+    for clip in DEMO_CLIPS:
+        assert clip.name in said
+    assert f"In quarantine: {Path(BROKEN_CLIP).stem}" in said
+    assert "delta-vs-already-distorted-source" in said
+    assert "Traceback" not in said
+
+
+def test_the_demo_again_measures_nothing_again(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+    before = pl.read_parquet(folder / "demo/data/corpus/fr_corpus/current")
+    again = run_demo(folder)
+    assert again.returncode == 0, again.stderr
+    assert "25 reused" in again.stdout
+    assert pl.read_parquet(folder / "demo/data/corpus/fr_corpus/current").equals(before)
+
+
+def test_the_demo_outside_a_checkout_says_what_is_missing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "frnr_assets.cli", "demo"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "dagster.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_the_readme_reads_the_corpus_as_it_says(
+    demo: tuple[Path, str], block: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(demo[0])
+    exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - the README's own lines are what is tested
+
+
+def test_the_readme_lists_every_setting_with_its_default() -> None:
+    table = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", README.split("## Settings")[1], re.MULTILINE))
+    assert set(table) == set(Settings.model_fields)
+    for name, field in Settings.model_fields.items():
+        if field.default is not None:
+            shown = field.default if not isinstance(field.default, tuple) else list(field.default)
+            assert table[name].strip("`").replace('"', "'") == str(shown), name
+
+
+@pytest.mark.parametrize("command", [["definitions", "validate", "-w", "workspace.yaml"]])
+def test_dagster_loads_the_checkout_without_a_complaint_about_our_code(tmp_path: Path, command: list[str]) -> None:
+    for name in ("workspace.yaml", "dagster.yaml"):
+        (tmp_path / name).write_text((CHECKOUT / name).read_text())
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-m", "dagster", *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "Validation successful" in said
+    ours = [line for line in said.splitlines() if "Warning" in line and "frnr_assets/" in line]
+    assert ours == []
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept <= {"workspace.yaml", "dagster.yaml", ".dagster"}

@@ -1,0 +1,134 @@
+from pathlib import Path
+
+import pytest
+
+from frnr_assets.settings import Settings, SettingsError, load_settings
+
+
+def _load(folder: Path, content: str | bytes) -> Settings:
+    (folder / "frnr.toml").write_bytes(content.encode() if isinstance(content, str) else content)
+    return load_settings(folder)
+
+
+def test_without_a_file_the_documented_defaults_hold(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path)
+    assert settings.crf_sweep == (18, 23, 28, 33, 38)
+    assert (settings.encoder, settings.preset, settings.extra_params) == ("libx264", "medium", ())
+    assert settings.vmaf_model == "vmaf_v0.6.1"
+    assert settings.mos_scale == (1.0, 5.0)
+    assert settings.data_root == tmp_path / "data"
+    assert settings.manifest == tmp_path / "data" / "manifest.jsonl"
+    assert (settings.clips_root, settings.ffmpeg_path, settings.cores, settings.memory_gib) == (None,) * 4
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    without = load_settings(tmp_path)
+    assert _load(tmp_path, "# nothing\n") == without
+
+
+def test_every_value_of_the_file_is_used(tmp_path: Path) -> None:
+    settings = _load(
+        tmp_path,
+        """
+        dataset = "konvid-150k"
+        mos_scale = [0, 100]
+        crf_sweep = [0, 20, 51]
+        encoder = "libx264"
+        preset = "slow"
+        extra_params = ["-tune", "film"]
+        vmaf_model = "vmaf_4k_v0.6.1"
+        cores = 3
+        memory_gib = 1.5
+        tool_base_seconds = 10
+        tool_seconds_per_megapixel = 0.25
+        """,
+    )
+    assert settings.dataset == "konvid-150k"
+    assert settings.mos_scale == (0.0, 100.0)
+    assert settings.crf_sweep == (0, 20, 51)
+    assert settings.vmaf_model == "vmaf_4k_v0.6.1"
+    assert (settings.cores, settings.memory_gib) == (3, 1.5)
+    assert (settings.tool_base_seconds, settings.tool_seconds_per_megapixel) == (10.0, 0.25)
+    encode = settings.encode_settings()
+    assert (encode.encoder.name, encode.preset, encode.extra_params) == ("libx264", "slow", ("-tune", "film"))
+
+
+@pytest.mark.parametrize("name", ["data_root", "manifest", "clips_root", "ffmpeg_path"])
+def test_a_relative_path_starts_at_the_file_wherever_the_program_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    place, elsewhere = tmp_path / "place", tmp_path / "elsewhere"
+    place.mkdir()
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert getattr(_load(place, f'{name} = "sub/x"'), name) == place / "sub" / "x"
+    assert getattr(load_settings(Path("../place")), name).resolve() == place / "sub" / "x"
+    assert getattr(_load(place, f'{name} = "{tmp_path}/y"'), name) == tmp_path / "y"
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("crf_sweep = [18, 23", "not TOML"),
+        ("dataset = konvid", "not TOML"),
+        ("cores = 1\ncores = 2", "not TOML"),
+        ("crf_swep = [18]", "crf_swep"),
+        ("[encode]\npreset = 'slow'", "encode"),
+        ("cores = 'two'", "cores"),
+        ("cores = 0", "cores"),
+        ("memory_gib = -1", "memory_gib"),
+        ("memory_gib = inf", "memory_gib"),
+        ("dataset = 5", "dataset"),
+        ("dataset = ''", "dataset"),
+        ("data_root = 5", "data_root"),
+        ("extra_params = '-tune film'", "extra_params"),
+        ("vmaf_model = 'path=x:y'", "vmaf_model"),
+        ("tool_base_seconds = 0", "tool_base_seconds"),
+        ("tool_base_seconds = inf", "tool_base_seconds"),
+        ("crf_sweep = []", "crf_sweep"),
+        ("crf_sweep = 18", "crf_sweep"),
+        ("crf_sweep = [18.5]", "crf_sweep"),
+        ("crf_sweep = ['low']", "crf_sweep"),
+        ("crf_sweep = [true, 18]", "crf_sweep"),
+        ("crf_sweep = [23, 18]", "crf_sweep"),
+        ("crf_sweep = [18, 18]", "crf_sweep"),
+        ("crf_sweep = [18, 52]", "crf_sweep"),
+        ("crf_sweep = [-1, 18]", "crf_sweep"),
+        ("encoder = 'libx269'", "encoder"),
+        ("preset = 'mediums'", "preset"),
+        ("mos_scale = [5, 1]", "mos_scale"),
+        ("mos_scale = [3, 3]", "mos_scale"),
+        ("mos_scale = [1, 3, 5]", "mos_scale"),
+        ("mos_scale = ['poor', 'good']", "mos_scale"),
+        ("mos_scale = [nan, 5]", "mos_scale"),
+        ("mos_scale = [1, inf]", "mos_scale"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named_before_any_work_starts(tmp_path: Path, content: str, named: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        _load(tmp_path, content)
+    assert str(caught.value).startswith(f"{tmp_path / 'frnr.toml'}: ")
+    assert named in str(caught.value)
+
+
+def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"cores: .*dataset: |dataset: .*cores: "):
+        _load(tmp_path, "cores = 0\ndataset = ''")
+
+
+def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        _load(tmp_path, b"dataset = 'caf\xe9'")
+    assert str(tmp_path / "frnr.toml") in str(caught.value)
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "frnr.toml").mkdir()
+    with pytest.raises(SettingsError) as caught:
+        load_settings(tmp_path)
+    assert str(tmp_path / "frnr.toml") in str(caught.value)
+
+
+def test_what_was_configured_cannot_change_under_a_running_batch() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().preset = "slow"  # type: ignore[misc]
