@@ -189,7 +189,7 @@ def _check(
             passed=not found,
             severity=severity,
             description="\n".join(map(str, found)) or None,
-            metadata={"concerned": sum(finding.count for finding in found)},
+            metadata={"rows concerned": sum(finding.count for finding in found)},
         )
 
     return check

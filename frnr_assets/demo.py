@@ -52,7 +52,8 @@ class DemoClip:
     encode: Sequence[str]
 
 
-_X264 = ("-c:v", "libx264", "-preset", "veryfast", "-threads", "1")
+_420 = ("-pix_fmt", "yuv420p")
+_X264 = (*_420, "-c:v", "libx264", "-preset", "veryfast", "-threads", "1")
 _GRAIN = "noise=alls=12:allf=t"
 _FIRST_HALF_SCENE = "mandelbrot=size=426x240:rate=25:start_scale=0.4,trim=duration=1.2"
 DEMO_CLIPS = (
@@ -69,7 +70,21 @@ DEMO_CLIPS = (
         "odd_321x241.webm",
         None,
         f"testsrc2=size=321x241:rate=24,trim=duration=2,{_GRAIN}",
-        ("-c:v", "libvpx-vp9", "-crf", "36", "-b:v", "0", "-deadline", "realtime", "-cpu-used", "8", "-threads", "1"),
+        (
+            *_420,
+            "-c:v",
+            "libvpx-vp9",
+            "-crf",
+            "36",
+            "-b:v",
+            "0",
+            "-deadline",
+            "realtime",
+            "-cpu-used",
+            "8",
+            "-threads",
+            "1",
+        ),
     ),
     DemoClip(
         "hdr_10bit_480x270.mp4",
