@@ -15,20 +15,12 @@ from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.machine import available_memory_bytes, usable_cores
 from frnr_assets.media.pool import WorkPool
 from frnr_assets.media.process import TimeLimits, ToolError, ToolRunner
+from frnr_assets.media.reference import KEPT_FILES, KeptFormat
 from frnr_assets.media.toolchain import Toolchain, encode_settings, open_ffmpeg, open_toolchain
 from frnr_assets.settings import Settings
 
 # The rest is for Dagster, the page cache and estimates that are too low.
 _MEMORY_SHARE = 0.7
-
-
-@contextmanager
-def tool_errors_as_failures() -> Iterator[None]:
-    """Show what is missing as one sentence instead of a stack trace."""
-    try:
-        yield
-    except ToolError as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
 class FFmpegResource(dg.ConfigurableResource["FFmpegResource"]):
@@ -63,11 +55,26 @@ class VmafResource(dg.ConfigurableResource["VmafResource"]):
 class TablesResource(dg.ConfigurableResource["TablesResource"]):
     """The tables and the published corpus."""
 
-    data_root: str = Field(description="Folder for tables, corpus and scratch.")
+    data_root: str = Field(description="Folder for tables, corpus, scratch and what is kept.")
+    keep_encodes: bool = Field(description="Keep the encodes, under encodes in the data root.")
+    keep_reference: str | None = Field(description="Keep the references: yuv (raw) or ffv1 (lossless); empty for not.")
 
     def tables(self) -> Tables:
         """Return the tables under the data root."""
         return Tables(Path(self.data_root))
+
+    def kept_format(self) -> KeptFormat | None:
+        """Return how references are kept.
+
+        Raises:
+            ToolError: there is no such format.
+        """
+        if not self.keep_reference:
+            return None
+        for known in KEPT_FILES:
+            if known == self.keep_reference:
+                return known
+        raise ToolError(f"keep_reference is {self.keep_reference}; it can be {' or '.join(KEPT_FILES)}")
 
 
 class ComputeResource(dg.ConfigurableResource["ComputeResource"]):
@@ -103,13 +110,27 @@ class Workshop:
         """Check the tools and lend an engine.
 
         Raises:
-            dg.Failure: a tool, an encoder or a model is missing; the description is one sentence.
+            dg.Failure: a tool, an encoder or a model is missing, or the disk is full; one sentence says so.
         """
-        with tool_errors_as_failures():
+        try:
             runner = ToolRunner()
             toolchain = self._toolchain(runner, crf_sweep)
-        with self.compute.open(runner) as pool:
-            yield Engine(self.tables.tables(), toolchain, pool)
+            with self.compute.open(runner) as pool:
+                yield Engine(
+                    self.tables.tables(),
+                    toolchain,
+                    pool,
+                    keep_encodes=self.tables.keep_encodes,
+                    keep_reference=self.tables.kept_format(),
+                )
+        except ToolError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        except OSError as error:
+            raise dg.Failure(
+                description=f"{error.strerror or error}: {error.filename or self.tables.data_root}. What is recorded stays; "
+                "mend it and launch the rest again",
+                allow_retries=False,
+            ) from error
 
     def _toolchain(self, runner: ToolRunner, crf_sweep: Sequence[int]) -> Toolchain:
         ffmpeg = self.ffmpeg
@@ -130,6 +151,10 @@ def resources_from(settings: Settings) -> dict[str, object]:
             seconds_per_megapixel=settings.tool_seconds_per_megapixel,
         ),
         "vmaf": VmafResource(model=settings.vmaf_model),
-        "tables": TablesResource(data_root=str(settings.data_root)),
+        "tables": TablesResource(
+            data_root=str(settings.data_root),
+            keep_encodes=settings.keep_encodes,
+            keep_reference=settings.keep_reference,
+        ),
         "compute": ComputeResource(cores=settings.cores, memory_gib=settings.memory_gib),
     }

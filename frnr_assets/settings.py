@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.process import ToolError
+from frnr_assets.media.reference import KeptFormat
 from frnr_assets.media.toolchain import encode_settings
 from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_ENCODER, DEFAULT_PRESET, DEFAULT_VMAF_MODEL
 
@@ -34,6 +35,9 @@ class Settings(BaseModel):
     preset: str = Field(DEFAULT_PRESET, description="encoder preset")
     extra_params: tuple[str, ...] = Field((), description="further encoder arguments, one string each")
     vmaf_model: str = Field(DEFAULT_VMAF_MODEL, pattern=r"^[\w.]+$", description="VMAF model built into libvmaf")
+
+    keep_encodes: bool = Field(default=False, description="keep the encodes, under data_root/encodes")
+    keep_reference: KeptFormat | None = Field(None, description="keep the references: yuv (raw) or ffv1 (lossless)")
 
     ffmpeg_path: Path | None = Field(None, description="an ffmpeg to use; default: the one that imageio-ffmpeg brings")
     cores: int | None = Field(None, ge=1, description="pieces of work at once; default: the cores this process may use")

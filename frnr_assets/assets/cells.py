@@ -42,7 +42,8 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                 description=describe(
                     "The distortions: each reference re-encoded at each CRF of the sweep, straight from the upload, "
                     "with one encoder thread. Size, bitrate and the encoder's own statistics are recorded; the "
-                    "bitstream is deleted once it is scored."
+                    "bitstream is deleted once it is scored, unless keep_encodes is set. They are made together with "
+                    "feature_rows."
                 ),
                 owners=OWNERS,
                 kinds={"ffmpeg"},

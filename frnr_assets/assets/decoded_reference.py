@@ -9,10 +9,10 @@ import dagster as dg
 from frnr_assets.assets.clips import clips_by_key
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, describe, table_schema
 from frnr_assets.assets.events import Parent, record
-from frnr_assets.assets.progress import Progress
+from frnr_assets.assets.progress import Progress, failure
 from frnr_assets.assets.source_manifest import MANIFEST_VERSION, SOURCE_MANIFEST
 from frnr_assets.corpus.schema import REFERENCES_SCHEMA
-from frnr_assets.engine.batch import ReferenceDone
+from frnr_assets.engine.batch import ReferenceDone, ReferenceFailed
 from frnr_assets.media.sweep import RECIPE_VERSION
 from frnr_assets.partitions import clip_partitions
 from frnr_assets.resources import ComputeResource, FFmpegResource, TablesResource, VmafResource, Workshop
@@ -57,9 +57,15 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult[None]]:
         clips = clips_by_key(tables.tables(), context.partition_keys)
         progress = Progress("clips", len(clips), context.log.info)
+        failed: dict[str, str] = {}
         parents = [Parent(SOURCE_MANIFEST, MANIFEST_VERSION)]
         with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
             for done in engine.decode_references(list(clips.values())):
+                if isinstance(done, ReferenceFailed):
+                    failed[done.clip] = done.reason
+                    context.log.error(f"{done.clip}: {done.detail}")
+                    progress.count("failed")
+                    continue
                 record(
                     context,
                     DECODED_REFERENCE,
@@ -73,6 +79,8 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
                     context.log.warning(f"clip {done.clip} is in quarantine: {done.quarantine_reason}")
                 progress.count(done.outcome)
         progress.tell()
+        if failed:
+            raise failure("clips", len(clips), failed)
         yield from ()
 
     return decoded_reference

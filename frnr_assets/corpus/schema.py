@@ -121,6 +121,9 @@ REFERENCES_SCHEMA: Final = pa.schema(
         _RECORDED,
         _field("src", pa.string(), "absolute path of the uploaded file"),
         _field("identity", pa.string(), "hash of everything the facts depend on", nullable=True),
+        _field(
+            "kept_path", pa.string(), "path of the decoded reference; null unless references are kept", nullable=True
+        ),
         _field("quarantine_reason", pa.string(), "why the clip cannot be used; null when it can", nullable=True),
         _field("tool_output", pa.string(), "the tool's own words about it", nullable=True),
         _field("src_sha256", pa.string(), "SHA-256 of the uploaded file", nullable=True),

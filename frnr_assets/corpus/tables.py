@@ -49,6 +49,16 @@ class Tables:
         return self.root / "corpus" / "fr_corpus"
 
     @property
+    def kept_references(self) -> Path:
+        """The folder of the references that are kept on request."""
+        return self.root / "references"
+
+    @property
+    def kept_encodes(self) -> Path:
+        """The folder of the encodes that are kept on request."""
+        return self.root / "encodes"
+
+    @property
     def scratch(self) -> Path:
         """The folder for what is deleted soon."""
         return self.root / "scratch"

@@ -1,5 +1,7 @@
 """Batches: references decoded and cells measured, each durable before it is reported."""
 
+import errno
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -11,8 +13,10 @@ from typing import Any, Literal
 import polars as pl
 
 from frnr_assets.corpus.tables import NotMaterialized, Tables
+from frnr_assets.engine.encodes import EncodeShelf
 from frnr_assets.engine.rows import (
     cell_identity,
+    encode_identity,
     feature_row,
     quarantine_row,
     reference_identity,
@@ -20,10 +24,11 @@ from frnr_assets.engine.rows import (
     reference_row,
 )
 from frnr_assets.engine.scratch import scratch_folder
-from frnr_assets.media.encode import encode_memory_bytes
+from frnr_assets.media.encode import Distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
 from frnr_assets.media.probe import ClipUnusable
-from frnr_assets.media.reference import Reference, decode_reference, fingerprint
+from frnr_assets.media.process import ToolFailed
+from frnr_assets.media.reference import KEPT_FILES, KeptFormat, Reference, decode_reference, fingerprint
 from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
 
@@ -79,6 +84,21 @@ class ReferenceDone:
 
 
 @dataclass(frozen=True)
+class ReferenceFailed:
+    """A clip that was not decoded, through no fault of its own: trying again may help.
+
+    Attributes:
+        clip: clip key.
+        reason: one sentence.
+        detail: reason, command ready to paste, exit status and the tail of the tool's log.
+    """
+
+    clip: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class CellDone:
     """A cell whose row is durable.
 
@@ -124,36 +144,83 @@ class Engine:
         tables: where rows go.
         toolchain: tools and settings.
         pool: cores and memory.
+        keep_encodes: keep encodes on a shelf, and score from it.
+        keep_reference: keep the decoded references in this format; None for not.
     """
 
     tables: Tables
     toolchain: Toolchain
     pool: WorkPool
+    keep_encodes: bool = False
+    keep_reference: KeptFormat | None = None
 
-    def decode_references(self, clips: Sequence[Clip]) -> Iterator[ReferenceDone]:
+    def decode_references(self, clips: Sequence[Clip]) -> Iterator[ReferenceDone | ReferenceFailed]:
         """Decode clips, yielding each once as its row becomes durable.
 
         A usable clip whose file, tools and recipe are the same is not decoded again; one in quarantine is.
 
         Raises:
-            OSError: the table cannot be written; what was yielded is durable.
+            OSError: the disk is full or the table cannot be written; what was yielded is durable.
         """
         known = {row["clip"]: row for row in self.tables.references.read(_of(clips)).iter_rows(named=True)}
         with scratch_folder(self.tables.scratch) as scratch:
             works = [
                 Work(
-                    task=partial(_decode, clip, known.get(clip.key), self.toolchain, scratch / str(index)),
-                    finish=_decoded,
+                    task=partial(self._decode, clip, known.get(clip.key), scratch / str(index)),
+                    finish=partial(_decoded, clip),
                     rank=(index,),
                     memory_bytes=_DECODE_MEMORY_BYTES,
                 )
                 for index, clip in enumerate(clips)
             ]
-            for dones in self.pool.run(works):
-                fresh = [done.row for done in dones if not done.reused]
+            for outcomes in self.pool.run(works):
+                fresh = [done.row for done in outcomes if isinstance(done, ReferenceDone) and not done.reused]
                 if fresh:
                     self.tables.references.append(fresh)
-                yield from dones
+                yield from outcomes
+
+    def _decode(self, clip: Clip, known: Mapping[str, Any] | None, folder: Path) -> ReferenceDone:
+        """Decode one clip, in a worker."""
+        toolchain = self.toolchain
+        try:
+            found = fingerprint(clip.src)
+            identity = reference_identity(found.sha256, toolchain)
+            kept = self._kept_reference(clip)
+            # Size and time are part of the row: they are what later runs compare first.
+            unchanged = {
+                "src": str(clip.src),
+                "identity": identity,
+                "size_bytes": found.size_bytes,
+                "mtime_ns": found.mtime_ns,
+                "kept_path": None if kept is None else str(kept),
+            }
+            is_there = kept is None or kept.exists()
+            if known is not None and is_there and unchanged.items() <= known.items():
+                return ReferenceDone(known, reused=True)
+            folder.mkdir()
+            reference = decode_reference(
+                clip.src,
+                found,
+                ffmpeg=toolchain.ffmpeg,
+                encoder=toolchain.settings.encoder,
+                runner=toolchain.runner,
+                limits=toolchain.limits,
+                scratch=folder,
+                keep=self.keep_reference,
+            )
+            if kept is not None and self.keep_reference is not None:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(folder / KEPT_FILES[self.keep_reference], kept)
+        except ClipUnusable as error:
+            return ReferenceDone(quarantine_row(clip.key, clip.src, error), reused=False)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        return ReferenceDone(reference_row(clip.key, clip.src, reference, toolchain, kept), reused=False)
+
+    def _kept_reference(self, clip: Clip) -> Path | None:
+        if self.keep_reference is None:
+            return None
+        return self.tables.kept_references / f"{clip.key}{Path(KEPT_FILES[self.keep_reference]).suffix}"
 
     def measure_cells(
         self, cells: Mapping[Clip, Sequence[int]], *, run_id: str, recompute: bool = False
@@ -166,7 +233,7 @@ class Engine:
             recompute: measure cells again although a row of the same identity is there.
 
         Raises:
-            OSError: the table cannot be written; what was yielded is durable.
+            OSError: the disk is full or the table cannot be written; what was yielded is durable.
         """
         facts = {row["clip"]: row for row in self.tables.references.read(_of(cells)).iter_rows(named=True)}
         known = self._known_rows(cells)
@@ -180,30 +247,51 @@ class Engine:
             except (NotMaterialized, ClipUnusable) as problem:
                 yield from (CellFailed(clip.key, crf, str(problem), str(problem)) for crf in crfs)
                 continue
-            missing = []
+            missing, kept = [], {}
             for crf in crfs:
-                row = known.get(cell_identity(reference.fingerprint.sha256, crf, self.toolchain))
-                if row is None or recompute:
-                    missing.append(crf)
+                row = known.get((clip.key, cell_identity(reference.fingerprint.sha256, crf, self.toolchain)))
+                shelved = None if recompute else self._shelved(clip, crf, reference)
+                if row is not None and not recompute and (shelved or not self.keep_encodes):
+                    yield CellDone(self._with_current_provenance(row, clip, shelved), reused=True)
                 else:
-                    yield CellDone(self._with_current_provenance(row, clip), reused=True)
+                    missing.append(crf)
+                    if shelved:
+                        kept[crf] = shelved
             if missing:
-                requests.append(SweepRequest(clip.key, clip.src, reference, tuple(missing)))
+                requests.append(SweepRequest(clip.key, clip.src, reference, tuple(missing), kept))
         by_key = {clip.key: clip for clip in cells}
         with scratch_folder(self.tables.scratch) as scratch:
             for outcomes in measure_sweeps(requests, toolchain=self.toolchain, pool=self.pool, scratch=scratch):
                 failed = [outcome for outcome in outcomes if isinstance(outcome, CellFailed)]
                 rows = [
-                    feature_row(
-                        cell, self.toolchain, src=by_key[cell.clip].src, mos=by_key[cell.clip].mos, run_id=run_id
-                    )
-                    for cell in outcomes
-                    if isinstance(cell, CellMeasured)
+                    self._row(cell, by_key[cell.clip], run_id) for cell in outcomes if isinstance(cell, CellMeasured)
                 ]
                 if rows:
                     self.tables.feature_rows.append(rows)
                 yield from failed
                 yield from (CellDone(row, reused=False) for row in rows)
+                if any(cell.disk_full for cell in failed):
+                    # Every other cell would fail in the same way.
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
+
+    def _row(self, cell: CellMeasured, clip: Clip, run_id: str) -> dict[str, Any]:
+        encode_path = ""
+        if self.keep_encodes:
+            identity = encode_identity(cell.reference.fingerprint.sha256, cell.crf, self.toolchain)
+            kept = self._shelf.keep(cell.distortion, cell.clip, cell.crf, identity)
+            cell, encode_path = replace(cell, distortion=kept), str(kept.path)
+        return feature_row(cell, self.toolchain, src=clip.src, mos=clip.mos, run_id=run_id, encode_path=encode_path)
+
+    @property
+    def _shelf(self) -> EncodeShelf:
+        settings = self.toolchain.settings
+        return EncodeShelf(self.tables.kept_encodes / f"{settings.encoder.name}-{settings.preset}")
+
+    def _shelved(self, clip: Clip, crf: int, reference: Reference) -> Distortion | None:
+        if not self.keep_encodes:
+            return None
+        identity = encode_identity(reference.fingerprint.sha256, crf, self.toolchain)
+        return self._shelf.find(clip.key, crf, identity)
 
     def _current_reference(self, clip: Clip, facts: Mapping[str, Any] | None) -> Reference:
         """Return the facts of a clip if they are of its file as it is now and were found with these tools."""
@@ -222,12 +310,20 @@ class Engine:
             raise NotMaterialized(f"its reference was decoded with other tools; {redo}")
         return reference
 
-    def _known_rows(self, cells: Iterable[Clip]) -> dict[str, Mapping[str, Any]]:
-        return {row["identity"]: row for row in self.tables.feature_rows.read(_of(cells)).iter_rows(named=True)}
+    def _known_rows(self, cells: Iterable[Clip]) -> dict[tuple[str, str], Mapping[str, Any]]:
+        rows = self.tables.feature_rows.read(_of(cells)).iter_rows(named=True)
+        return {(row["clip"], row["identity"]): row for row in rows}
 
-    def _with_current_provenance(self, row: Mapping[str, Any], clip: Clip) -> Mapping[str, Any]:
-        """Record a row again if the manifest has another path or MOS for its clip now."""
-        current = {"clip": clip.key, "src": str(clip.src), "nr_source": str(clip.src), "nr_mos": clip.mos}
+    def _with_current_provenance(
+        self, row: Mapping[str, Any], clip: Clip, shelved: Distortion | None
+    ) -> Mapping[str, Any]:
+        """Record a row again if the manifest has another path or MOS for its clip now, or its encode has moved."""
+        current = {
+            "src": str(clip.src),
+            "nr_source": str(clip.src),
+            "nr_mos": clip.mos,
+            "encode_path": str(shelved.path) if shelved else "",
+        }
         if current.items() <= row.items():
             return row
         updated = {**row, **current}
@@ -243,36 +339,12 @@ def _of(clips: Iterable[Clip]) -> pl.Expr:
     return pl.col("clip").is_in([clip.key for clip in clips])
 
 
-def _decode(clip: Clip, known: Mapping[str, Any] | None, toolchain: Toolchain, folder: Path) -> ReferenceDone:
-    """Decode one clip, in a worker."""
-    try:
-        found = fingerprint(clip.src)
-        identity = reference_identity(found.sha256, toolchain)
-        # Size and time are part of the row: they are what later runs compare first.
-        unchanged = {
-            "src": str(clip.src),
-            "identity": identity,
-            "size_bytes": found.size_bytes,
-            "mtime_ns": found.mtime_ns,
-        }
-        if known is not None and known["quarantine_reason"] is None and unchanged.items() <= known.items():
-            return ReferenceDone(known, reused=True)
-        folder.mkdir()
-        reference = decode_reference(
-            clip.src,
-            found,
-            ffmpeg=toolchain.ffmpeg,
-            encoder=toolchain.settings.encoder,
-            runner=toolchain.runner,
-            limits=toolchain.limits,
-            scratch=folder,
-        )
-    except ClipUnusable as error:
-        return ReferenceDone(quarantine_row(clip.key, clip.src, error), reused=False)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return ReferenceDone(reference_row(clip.key, clip.src, reference, toolchain), reused=False)
-
-
-def _decoded(future: Future[ReferenceDone]) -> Step[ReferenceDone]:
-    return Step((future.result(),))
+def _decoded(clip: Clip, future: Future[ReferenceDone]) -> Step[ReferenceDone | ReferenceFailed]:
+    failure = future.exception()
+    if failure is None:
+        return Step((future.result(),))
+    if isinstance(failure, ToolFailed) and failure.disk_full:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(clip.src)) from failure
+    if not isinstance(failure, ToolFailed):
+        raise failure
+    return Step((ReferenceFailed(clip.key, failure.reason, failure.detail),))

@@ -19,7 +19,17 @@ CLIP_MODE = "full"
 
 def cell_identity(src_sha256: str, crf: int, toolchain: Toolchain) -> str:
     """Hash everything that a row is made from. Rows of equal identity are equal; any difference is another row."""
-    made_from = {
+    scored_with = {"vmaf_model": toolchain.vmaf_model, "libvmaf_version": toolchain.libvmaf_version}
+    return _hash(_encode_ingredients(src_sha256, crf, toolchain) | scored_with)
+
+
+def encode_identity(src_sha256: str, crf: int, toolchain: Toolchain) -> str:
+    """Hash everything that an encode is made from."""
+    return _hash(_encode_ingredients(src_sha256, crf, toolchain))
+
+
+def _encode_ingredients(src_sha256: str, crf: int, toolchain: Toolchain) -> dict[str, Any]:
+    return {
         "src_sha256": src_sha256,
         "crf": crf,
         "encoder": toolchain.settings.encoder.name,
@@ -27,12 +37,9 @@ def cell_identity(src_sha256: str, crf: int, toolchain: Toolchain) -> str:
         "preset": toolchain.settings.preset,
         "extra_params": toolchain.settings.extra_params,
         "ffmpeg_version": toolchain.ffmpeg.version,
-        "vmaf_model": toolchain.vmaf_model,
-        "libvmaf_version": toolchain.libvmaf_version,
         "clip_mode": CLIP_MODE,
         "recipe_version": RECIPE_VERSION,
     }
-    return _hash(made_from)
 
 
 def reference_identity(src_sha256: str, toolchain: Toolchain) -> str:
@@ -52,7 +59,7 @@ def _hash(made_from: Mapping[str, Any]) -> str:
 
 
 def feature_row(
-    cell: CellMeasured, toolchain: Toolchain, *, src: Path, mos: float | None, run_id: str, encode_path: str = ""
+    cell: CellMeasured, toolchain: Toolchain, *, src: Path, mos: float | None, run_id: str, encode_path: str
 ) -> dict[str, Any]:
     """Assemble the complete row of a measured cell: the contract's columns and the store's own."""
     reference, distortion, score = cell.reference, cell.distortion, cell.score
@@ -101,12 +108,15 @@ def feature_row(
     }
 
 
-def reference_row(clip: str, src: Path, reference: Reference, toolchain: Toolchain) -> dict[str, Any]:
+def reference_row(
+    clip: str, src: Path, reference: Reference, toolchain: Toolchain, kept_path: Path | None
+) -> dict[str, Any]:
     """Return the facts of a usable clip as a row of the references table."""
     probe, working = reference.probe, reference.working
     return {
         "clip": clip,
         "src": str(src),
+        "kept_path": None if kept_path is None else str(kept_path),
         "identity": reference_identity(reference.fingerprint.sha256, toolchain),
         "src_sha256": reference.fingerprint.sha256,
         "size_bytes": reference.fingerprint.size_bytes,

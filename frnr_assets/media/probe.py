@@ -1,6 +1,7 @@
 """What a source file says it is, read without decoding it."""
 
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
@@ -82,6 +83,7 @@ def probe_source(source: Path, runner: ToolRunner) -> Probe:
 
     Raises:
         ClipUnusable: not a video file, no video stream, no plausible frame rate, or the demuxer crashed or hung.
+        ToolFailed: the probe was killed from outside.
     """
     script = Path(__file__).with_name("_probe.py")
     argv = [sys.executable, "-I", str(script), str(source.absolute())]
@@ -89,6 +91,8 @@ def probe_source(source: Path, runner: ToolRunner) -> Probe:
         result = runner.run(argv, cwd=Path("/"), timeout_s=PROBE_TIMEOUT_S)
     except ToolFailed as error:
         raise ClipUnusable(f"it could not be probed: {error.reason}", error.detail) from error
+    if result.returncode == -signal.SIGKILL:
+        raise ToolFailed("the probe was killed", result)
     try:
         found: dict[str, Any] = json.loads(result.stdout)
     except ValueError:

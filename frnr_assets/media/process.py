@@ -1,6 +1,8 @@
 """The one place where another program is started."""
 
 import contextlib
+import errno
+import math
 import os
 import selectors
 import shlex
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 STDOUT_LIMIT_BYTES = 1 << 20
@@ -47,7 +50,7 @@ class ToolResult:
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """How long a program may take, as wall-clock time.
+    """How long a program may take, in wall-clock and in CPU seconds.
 
     Attributes:
         base_s: seconds that any program gets.
@@ -72,15 +75,28 @@ class ToolFailed(ToolError):  # noqa: N818 - the name says what happened
     Attributes:
         reason: one sentence.
         result: the run; None when the program could not be started.
+        timed_out: whether it was stopped for its time limit.
     """
 
-    def __init__(self, reason: str, result: ToolResult | None = None):
+    def __init__(self, reason: str, result: ToolResult | None = None, *, timed_out: bool = False):
         super().__init__(reason)
         self.reason = reason
         self.result = result
+        self.timed_out = timed_out
 
-    def __reduce__(self) -> tuple[type["ToolFailed"], tuple[str, ToolResult | None]]:
-        return type(self), (self.reason, self.result)
+    def __reduce__(self) -> tuple[object, tuple[()]]:
+        return partial(type(self), self.reason, self.result, timed_out=self.timed_out), ()
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether the program complained about a full disk."""
+        return self.result is not None and os.strerror(errno.ENOSPC) in self.result.stderr
+
+    @property
+    def blameless(self) -> bool:
+        """Whether something else than the program's input is at fault: a full disk, or a kill from outside."""
+        killed = self.result is not None and self.result.returncode == -signal.SIGKILL and not self.timed_out
+        return self.disk_full or killed
 
     @property
     def detail(self) -> str:
@@ -108,10 +124,9 @@ class ToolRunner:
         self._lock = threading.Lock()
         self._running: set[int] = set()
         self._cancelled = False
-        setpriv = shutil.which("setpriv")
-        if setpriv is None:
-            raise ToolError("setpriv was not found on PATH; it belongs to the package util-linux, install that")
-        self._wrapper = (setpriv, "--pdeathsig", "KILL", "--")
+        missing = [name for name in ("setpriv", "prlimit") if shutil.which(name) is None]
+        if missing:
+            raise ToolError(f"{missing[0]} was not found on PATH; it belongs to the package util-linux, install that")
 
     def __reduce__(self) -> tuple[type["ToolRunner"], tuple[()]]:
         return type(self), ()
@@ -122,14 +137,15 @@ class ToolRunner:
         Args:
             argv: program and arguments; the program is an absolute path or found on PATH.
             cwd: working folder; relative paths in ``argv`` are relative to it.
-            timeout_s: wall-clock seconds after which the program and its children get SIGKILL.
+            timeout_s: seconds after which the program gets SIGKILL: wall-clock seconds with all its children, CPU
+                seconds of each process on its own.
 
         Raises:
-            ToolFailed: the program is missing, or ran longer than ``timeout_s``. An exit status other than 0 is
+            ToolFailed: the program is missing, or took longer than ``timeout_s``. An exit status other than 0 is
                 the caller's to judge.
             Cancelled: ``cancel`` was called.
         """
-        # setpriv would report a missing program with a status of its own
+        # prlimit and setpriv would report a missing program with a status of their own.
         if shutil.which(argv[0]) is None:
             raise ToolFailed(f"{argv[0]} is not an executable file")
         started = time.monotonic()
@@ -137,7 +153,7 @@ class ToolRunner:
             if self._cancelled:
                 raise Cancelled
             process = subprocess.Popen(
-                [*self._wrapper, *argv],
+                [*_wrapper(timeout_s), *argv],
                 cwd=cwd,
                 env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
@@ -170,7 +186,15 @@ class ToolRunner:
         if cancelled:
             raise Cancelled
         if timed_out:
-            raise ToolFailed(f"{Path(argv[0]).name} was stopped after {timeout_s:.0f} s, its time limit", result)
+            raise ToolFailed(
+                f"{Path(argv[0]).name} was stopped after {timeout_s:.0f} s, its time limit", result, timed_out=True
+            )
+        if result.returncode == -signal.SIGKILL and result.cpu_s >= timeout_s:
+            raise ToolFailed(
+                f"{Path(argv[0]).name} was stopped after {timeout_s:.0f} s of CPU, its time limit",
+                result,
+                timed_out=True,
+            )
         return result
 
     def cancel(self) -> None:
@@ -179,6 +203,12 @@ class ToolRunner:
             self._cancelled = True
             for pid in self._running:
                 _kill(pid)
+
+
+def _wrapper(cpu_s: float) -> list[str]:
+    # Soft and hard limit alike: at the soft one ffmpeg would end with a truncated file and status 0.
+    seconds = math.ceil(cpu_s)
+    return ["prlimit", f"--cpu={seconds}:{seconds}", "setpriv", "--pdeathsig", "KILL", "--"]
 
 
 def _kill(pid: int) -> None:

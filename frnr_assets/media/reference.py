@@ -6,10 +6,11 @@ import math
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 from frnr_assets.media.encoders import Encoder
 from frnr_assets.media.ffmpeg import FFmpeg, input_args, run_ffmpeg
@@ -23,6 +24,13 @@ MIN_SIDE = 17
 SHOT_CHANGE_SCORE = 10.0
 # For the time limit of a decode whose container does not say how long it is.
 DURATION_GUESS_S = 60.0
+
+KeptFormat = Literal["yuv", "ffv1"]
+KEPT_FILES: Mapping[KeptFormat, str] = {"yuv": "reference.yuv", "ffv1": "reference.mkv"}
+_KEPT_ARGS: Mapping[KeptFormat, tuple[str, ...]] = {
+    "yuv": ("-f", "rawvideo"),
+    "ffv1": ("-c:v", "ffv1", "-level", "3", "-g", "1", "-slicecrc", "1", "-threads", "1"),
+}
 
 _SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
 _NEAREST_CHROMA = {"gray": "420", "410": "420", "411": "422", "440": "444", "rgb": "444"}
@@ -137,6 +145,9 @@ def _stat(source: Path) -> os.stat_result:
         return source.stat()
     except OSError as error:
         raise ClipUnusable(f"it could not be read: {error.strerror}") from error
+    except ValueError as error:
+        # Such as a NUL in its name.
+        raise ClipUnusable(f"it could not be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -180,8 +191,9 @@ def decode_reference(
     runner: ToolRunner,
     limits: TimeLimits,
     scratch: Path,
+    keep: KeptFormat | None = None,
 ) -> Reference:
-    """Probe and decode a source once, from its first frame to its last. Nothing decoded is kept.
+    """Probe and decode a source once, from its first frame to its last.
 
     Args:
         source: the uploaded file.
@@ -191,9 +203,12 @@ def decode_reference(
         runner: starts the programs.
         limits: how long the decode may take.
         scratch: an empty folder of this call's own.
+        keep: leave the frames, in the working format, as ``KEPT_FILES[keep]`` in the scratch folder; None writes no
+            frame to disk.
 
     Raises:
         ClipUnusable: not decodable from end to end, without a frame, too small, or changed while it was read.
+        ToolFailed: a full disk, or a kill from outside.
     """
     probe = probe_source(source, runner)
     working = working_format(probe, encoder)
@@ -201,12 +216,17 @@ def decode_reference(
     frame_log = "frames.log"
     filters = f"{working.filters},scdet,metadata=mode=print:key=lavfi.scd.score:file={frame_log}"
     args = [*input_args(source), "-map", "0:V:0", "-vf", filters, "-fps_mode", "passthrough", "-f", "md5", "-"]
+    if keep:
+        timed = f"{working.filters},{index_timing(probe.rate)}"
+        args += ["-map", "0:V:0", "-vf", timed, "-fps_mode", "passthrough", *_KEPT_ARGS[keep], KEPT_FILES[keep]]
     # Headers lie about the number of frames; a wrong guess only makes the limit more or less generous.
     frames = float(probe.rate) * (probe.stream_duration_s or DURATION_GUESS_S)
     timeout_s = limits.timeout_s(probe.width, probe.height, frames)
     try:
         result = run_ffmpeg(ffmpeg, args, "decode", runner=runner, cwd=scratch, timeout_s=timeout_s)
     except ToolFailed as error:
+        if error.blameless:
+            raise
         raise ClipUnusable(error.reason, error.detail) from error
     log = scratch / frame_log
     lines = list(_FRAME_LINE.finditer(log.read_text() if log.exists() else ""))

@@ -1,8 +1,9 @@
 """Measuring many cells of many clips: encode, score, hand over, delete, with every core busy."""
 
+import errno
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from frnr_assets.media.encode import Distortion, encode_distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
+from frnr_assets.media.probe import ClipUnusable
 from frnr_assets.media.process import ToolFailed
 from frnr_assets.media.reference import Reference
 from frnr_assets.media.score import Score, score_distortions, score_memory_bytes
@@ -31,12 +33,14 @@ class SweepRequest:
         source: the uploaded file.
         reference: its facts.
         crfs: the CRFs, without repetition.
+        kept: encodes that are there already, by CRF; they are only scored, and not deleted.
     """
 
     clip: str
     source: Path
     reference: Reference
     crfs: tuple[int, ...]
+    kept: Mapping[int, Distortion] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,14 @@ class CellFailed:
         crf: the CRF.
         reason: one sentence, with the tool's own words.
         detail: reason, command ready to paste, exit status and the tail of the tool's log.
+        disk_full: whether a full disk was the reason.
     """
 
     clip: str
     crf: int
     reason: str
     detail: str
+    disk_full: bool = False
 
 
 CellOutcome = CellMeasured | CellFailed
@@ -86,10 +92,10 @@ def measure_sweeps(
         scratch: a folder of this call's own.
     """
     sweeps = [_Sweep(index, request, toolchain, scratch / str(index)) for index, request in enumerate(requests)]
-    for outcomes in pool.run([work for sweep in sweeps for work in sweep.encodes()]):
+    for outcomes in pool.run([work for sweep in sweeps for work in sweep.start()]):
         yield outcomes
         for outcome in outcomes:
-            if isinstance(outcome, CellMeasured):
+            if isinstance(outcome, CellMeasured) and outcome.distortion.path.is_relative_to(scratch):
                 shutil.rmtree(outcome.distortion.path.parent)
 
 
@@ -104,8 +110,12 @@ class _Sweep:
     _unfinished: int = 0
     _scorings: int = 0
 
-    def encodes(self) -> list[Work[CellOutcome]]:
-        self._unfinished = len(self.request.crfs)
+    def start(self) -> list[Work[CellOutcome]]:
+        self._encoded = dict(self.request.kept)
+        to_encode = [crf for crf in self.request.crfs if crf not in self._encoded]
+        if not to_encode:
+            return [self._score(tuple(sorted(self._encoded)))]
+        self._unfinished = len(to_encode)
         working = self.request.reference.working
         memory_bytes = encode_memory_bytes(working.width, working.height)
         return [
@@ -116,7 +126,7 @@ class _Sweep:
                 rank=(_ENCODE_AFTER, self.index, crf),
                 memory_bytes=memory_bytes,
             )
-            for crf in self.request.crfs
+            for crf in to_encode
         ]
 
     def _encode_finished(self, crf: int, future: Future[Distortion]) -> Step[CellOutcome]:
@@ -148,7 +158,7 @@ class _Sweep:
 
     def _score_finished(self, crfs: tuple[int, ...], future: Future[list[Score]]) -> Step[CellOutcome]:
         failure = future.exception()
-        if failure is None and not self.request.reference.fingerprint.still_holds(self.request.source):
+        if failure is None and not self._source_unchanged():
             failure = ToolFailed("the source changed while it was measured")
         if failure is None:
             scores = zip(crfs, future.result(), strict=True)
@@ -158,12 +168,19 @@ class _Sweep:
             return Step(then=tuple(self._split(crfs, len(crfs))))
         return Step(tuple(self._failed(crf, failure) for crf in crfs))
 
+    def _source_unchanged(self) -> bool:
+        try:
+            return self.request.reference.fingerprint.still_holds(self.request.source)
+        except ClipUnusable:
+            return False
+
     def _failed(self, crf: int, failure: BaseException) -> CellFailed:
         if not isinstance(failure, ToolFailed | OSError):
             raise failure
         shutil.rmtree(self.scratch / f"crf{crf}", ignore_errors=True)
-        detail = failure.detail if isinstance(failure, ToolFailed) else str(failure)
-        return CellFailed(self.request.clip, crf, str(failure), detail)
+        if isinstance(failure, ToolFailed):
+            return CellFailed(self.request.clip, crf, failure.reason, failure.detail, failure.disk_full)
+        return CellFailed(self.request.clip, crf, str(failure), str(failure), failure.errno == errno.ENOSPC)
 
 
 def _encode(request: SweepRequest, crf: int, toolchain: Toolchain, folder: Path) -> Distortion:
