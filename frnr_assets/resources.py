@@ -1,5 +1,6 @@
 """Resources: configuration and lifecycle of the tools, the tables and the cores."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -110,7 +111,7 @@ class Workshop:
         """Check the tools and lend an engine.
 
         Raises:
-            dg.Failure: a tool, an encoder or a model is missing, or the disk is full; one sentence says so.
+            dg.Failure: a tool, an encoder or a model is missing, or the disk is full.
         """
         try:
             runner = ToolRunner()
@@ -126,9 +127,10 @@ class Workshop:
         except ToolError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         except OSError as error:
+            what = f"{error.strerror or error}: {error.filename or self.tables.data_root}"
+            what_to_do = "make space" if error.errno == errno.ENOSPC else "mend it"
             raise dg.Failure(
-                description=f"{error.strerror or error}: {error.filename or self.tables.data_root}. What is recorded stays; "
-                "mend it and launch the rest again",
+                description=f"{what}. What is recorded stays; {what_to_do} and launch the rest again",
                 allow_retries=False,
             ) from error
 

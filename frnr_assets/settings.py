@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.process import ToolError
@@ -22,7 +22,7 @@ class SettingsError(ValueError):
 class Settings(BaseModel):
     """Everything that can be configured, with its default. Relative paths are relative to the file's folder."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     data_root: Path = Field(Path("data"), description="folder for tables, corpus, scratch and kept encodes")
     manifest: Path = Field(Path("data/manifest.jsonl"), description="JSON Lines manifest of the clips")
@@ -30,7 +30,9 @@ class Settings(BaseModel):
     dataset: str = Field("nr", min_length=1, description="name of the dataset")
     mos_scale: tuple[float, float] = Field((1.0, 5.0), description="lowest and highest possible MOS")
 
-    crf_sweep: Annotated[tuple[int, ...], Field(min_length=1)] = Field(DEFAULT_CRF_SWEEP, description="CRFs, ascending")
+    crf_sweep: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = Field(
+        DEFAULT_CRF_SWEEP, description="CRFs, ascending"
+    )
     encoder: str = Field(DEFAULT_ENCODER, description="ffmpeg's name of the encoder")
     preset: str = Field(DEFAULT_PRESET, description="encoder preset")
     extra_params: tuple[str, ...] = Field((), description="further encoder arguments, one string each")
@@ -70,14 +72,16 @@ def load_settings(folder: Path) -> Settings:
     """Read frnr.toml from a folder; without one, the defaults hold.
 
     Raises:
-        SettingsError: not TOML, an unknown setting, or a value that is not allowed.
+        SettingsError: not readable, not TOML, an unknown setting, or a value that is not allowed.
     """
     path = folder.absolute() / SETTINGS_FILE
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         settings = Settings.model_validate(values)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: not TOML: {error}") from error
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML in UTF-8: {error}") from error
     except ValidationError as error:
         problems = (f"{'.'.join(map(str, p['loc'])) or 'settings'}: {p['msg']}" for p in error.errors())
         raise SettingsError(f"{path}: {'; '.join(problems)}") from error

@@ -46,6 +46,11 @@ def _where(frame: pl.DataFrame, condition: pl.Expr, problem: str, label: str = "
     return _concerning(problem, frame.filter(condition)[label].to_list())
 
 
+def _unless(frame: pl.DataFrame, fine: pl.Expr, problem: str, label: str = "clip") -> list[Finding]:
+    """Find the rows of which a condition is not known to be true: a null is never fine."""
+    return _where(frame, ~fine.fill_null(value=False), problem, label)
+
+
 def schema_differs(found: pa.Schema, expected: pa.Schema) -> list[Finding]:
     """Compare names, order, types and nullability; metadata may differ."""
     if found.equals(expected, check_metadata=False):
@@ -53,6 +58,9 @@ def schema_differs(found: pa.Schema, expected: pa.Schema) -> list[Finding]:
     problems = [f"column {name} is missing" for name in expected.names if name not in found.names]
     problems += [f"column {name} is not in the schema" for name in found.names if name not in expected.names]
     for name in set(found.names) & set(expected.names):
+        if len(found.get_all_field_indices(name)) > 1:
+            problems.append(f"column {name} is there more than once")
+            continue
         is_, should = found.field(name), expected.field(name)
         if (is_.type, is_.nullable) != (should.type, should.nullable):
             problems.append(f"column {name} is {_describe(is_)}, not {_describe(should)}")
@@ -97,28 +105,26 @@ def reference_implausible(references: pl.DataFrame) -> list[Finding]:
     usable = references.filter(pl.col("quarantine_reason").is_null())
     rate = pl.col("rate_num") / pl.col("rate_den")
     return [
-        *_where(usable, ~(pl.col("frames") > 0), "reference has no frame"),
-        *_where(usable, ~rate.is_between(1, 240), "frame rate is not within 1 to 240 per second"),
-        *_where(
+        *_unless(usable, pl.col("frames") > 0, "reference has no frame"),
+        *_unless(usable, rate.is_between(1, 240), "frame rate is not within 1 to 240 per second"),
+        *_unless(
             usable,
-            (pl.col("width") > pl.col("source_width"))
-            | (pl.col("height") > pl.col("source_height"))
-            | (pl.col("source_width") - pl.col("width") > 1)
-            | (pl.col("source_height") - pl.col("height") > 1),
+            (pl.col("source_width") - pl.col("width")).is_between(0, 1)
+            & (pl.col("source_height") - pl.col("height")).is_between(0, 1),
             "working size is not the source's size cropped by at most one pixel",
         ),
-        *_where(usable, pl.col("src_sha256").str.len_chars() != 64, "SHA-256 is not one"),
+        *_unless(usable, pl.col("src_sha256").str.contains("^[0-9a-f]{64}$"), "SHA-256 is not one"),
     ]
 
 
 def not_from_nr(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
     """Rows whose fr_from_nr is not true."""
-    return _where(rows, ~pl.col("fr_from_nr").fill_null(value=False), "fr_from_nr is not true", label)
+    return _unless(rows, pl.col("fr_from_nr"), "fr_from_nr is not true", label)
 
 
 def sources_inconsistent(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
     """Rows whose nr_source is not their src."""
-    return _where(rows, pl.col("src") != pl.col("nr_source"), "nr_source is not src", label)
+    return _unless(rows, pl.col("src") == pl.col("nr_source"), "nr_source is not src", label)
 
 
 def quarantined(references: pl.DataFrame) -> list[Finding]:
@@ -142,19 +148,14 @@ def row_count_differs(rows: pl.DataFrame, published: int) -> list[Finding]:
 
 
 def values_implausible(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
-    """Scores that are not finite or out of range."""
-    findings = _where(
-        rows,
-        ~(pl.col("vmaf_score").is_finite() & pl.col("vmaf_score").is_between(0, 100)),
-        "VMAF is not in 0..100",
-        label,
-    )
+    """Scores that are missing, not finite or out of range."""
+    vmaf = pl.col("vmaf_score")
+    findings = _unless(rows, vmaf.is_finite() & vmaf.is_between(0, 100), "VMAF is not in 0..100", label)
     for mean, std, feature in zip(FEATURE_MEANS, FEATURE_STDS, CANONICAL6_FEATURES, strict=True):
         limit = _FEATURE_LIMITS[feature]
-        in_range = pl.col(mean).is_between(0, limit) & pl.col(std).is_between(0, limit)
-        finite = pl.col(mean).is_finite() & pl.col(std).is_finite()
-        findings += _where(rows, ~(finite & in_range), f"{feature} is not finite and within 0..{limit:g}", label)
-    return findings + _where(rows, pl.col("exit_status") != 0, "exit_status is not 0", label)
+        fine = [pl.col(name).is_finite() & pl.col(name).is_between(0, limit) for name in (mean, std)]
+        findings += _unless(rows, fine[0] & fine[1], f"{feature} is not finite and within 0..{limit:g}", label)
+    return findings + _unless(rows, pl.col("exit_status") == 0, "exit_status is not 0", label)
 
 
 def cells_repeated(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
@@ -170,7 +171,7 @@ def sweeps_incomplete(rows: pl.DataFrame, sweep: Sequence[int], label: str = "cl
     """Sources that lack some CRF of the sweep."""
     have = rows.group_by(label, "encoder", "preset").agg(pl.col("crf").unique())
     missing = have.filter(pl.lit(list(sweep)).list.set_difference(pl.col("crf")).list.len() > 0)
-    return _concerning("sweep is not complete", missing[label].sort().to_list())
+    return _concerning("sweep is not complete", missing[label].unique().sort().to_list())
 
 
 def clips_without_rows(references: pl.DataFrame, rows: pl.DataFrame) -> list[Finding]:

@@ -51,16 +51,21 @@ def _row(line: str, *, root: Path, dataset: str, manifest: Path, number: int) ->
     where = f"{manifest}, line {number}"
     try:
         entry = json.loads(line)
-    except ValueError as error:
+        json.dumps(entry, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ManifestError(f"{where}: src or another text has half a character (a lone surrogate)") from error
+    except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not JSON ({error})") from error
     if not isinstance(entry, dict):
         raise ManifestError(f'{where}: not a JSON object such as {{"src": "clip.mp4", "mos": 3.2}}')
     source = entry.get("src")
     if not isinstance(source, str) or not source:
         raise ManifestError(f"{where}: src is missing; it is the path of the clip")
+    if "\0" in source or not clip_key(root / source):
+        raise ManifestError(f"{where}: src is {source!r}, which is no path of a clip")
     ratings = _number(entry, "n_ratings", where)
-    if ratings is not None and not ratings.is_integer():
-        raise ManifestError(f"{where}: n_ratings is not a whole number")
+    if ratings is not None and not (ratings.is_integer() and 0 <= ratings < 2**53):
+        raise ManifestError(f"{where}: n_ratings is not a whole number of people")
     path = root / source
     return {
         "clip": clip_key(path),
@@ -81,7 +86,10 @@ def _number(entry: Mapping[str, Any], key: str, where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ManifestError(f"{where}: {key} is {value!r}, not a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ManifestError(f"{where}: {key} has {len(str(value))} digits") from error
 
 
 def _extra(entry: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -1,8 +1,8 @@
 """Publishing all current feature rows as one Parquet dataset, atomically."""
 
+import fcntl
 import json
 import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,29 +65,46 @@ def publish(rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int], mos_scale
         CorpusInvalid: a rule of ``row_errors`` is broken.
         OSError: the disk is full or the folder is not writable; the current version stays.
     """
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     versions = folder / "versions"
-    staging = versions / f".{name}"
-    staging.mkdir(parents=True)
-    try:
-        _write(rows, staging, name, sweep)
-        table = read_version(staging)
-        errors = row_errors(table.schema, to_polars(table), published=len(rows), mos_scale=mos_scale)
-        if errors:
-            raise CorpusInvalid(errors)  # noqa: TRY301 - what was staged goes away like after any other failure
+    versions.mkdir(parents=True, exist_ok=True)
+    with (folder / ".publication.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for abandoned in versions.glob(".*"):
+            shutil.rmtree(abandoned)
+        for abandoned in folder.glob(".current-*"):
+            abandoned.unlink()
+        # A number, because clocks can be set back.
+        number = 1 + max((_number(version) for version in _versions(folder)), default=0)
+        name = f"{number:06}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        staging = versions / f".{name}"
+        staging.mkdir()
+        try:
+            _write(rows, staging, name, sweep)
+            table = read_version(staging)
+            errors = row_errors(table.schema, to_polars(table), published=len(rows), mos_scale=mos_scale)
+            if errors:
+                raise CorpusInvalid(errors)  # noqa: TRY301 - what was staged goes away like after any other failure
+        except BaseException:
+            shutil.rmtree(staging)
+            raise
         version = staging.rename(versions / name)
-    except BaseException:
-        shutil.rmtree(staging)
-        raise
-    sync(versions)
-    link = folder / f".current-{name}"
-    link.symlink_to(Path("versions") / name)
-    link.replace(folder / "current")
-    sync(folder)
-    for old in sorted(versions.glob("[!.]*"))[:-KEEP_VERSIONS]:
-        shutil.rmtree(old)
+        sync(versions)
+        link = folder / f".current-{name}"
+        link.symlink_to(Path("versions") / name)
+        link.replace(folder / "current")
+        sync(folder)
+        for old in _versions(folder)[:-KEEP_VERSIONS]:
+            shutil.rmtree(old)
     size = sum(file.stat().st_size for file in version.rglob("*.parquet"))
     return Publication(version, len(rows), size)
+
+
+def _versions(folder: Path) -> list[Path]:
+    return sorted((folder / "versions").glob("[0-9]*"), key=_number)
+
+
+def _number(version: Path) -> int:
+    return int(version.name.partition("-")[0])
 
 
 def current_version(folder: Path) -> Path | None:
@@ -103,7 +120,7 @@ def published_rows(table: pa.Table) -> int:
 
 def read_version(version: Path) -> pa.Table:
     """Read a published version as it is on disk; the schema carries the file metadata."""
-    files = sorted(version.glob("crf=*/*.parquet"))
+    files = sorted(version.glob("crf=*/*.parquet"), key=lambda file: (int(file.parent.name[len("crf=") :]), file.name))
     # "partitioning=None": crf is a column of the files too, so that each of them is complete on its own.
     return pq.ParquetDataset(files, partitioning=None).read()
 

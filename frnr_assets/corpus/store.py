@@ -4,13 +4,16 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+T = TypeVar("T")
 
 COMPACT_ABOVE_PARTS = 64
 # Parts beyond this size are left alone by compaction, so that its cost does not grow with the table.
@@ -63,16 +66,19 @@ class PartTable:
 
         Raises:
             OSError: the disk is full or the folder is not writable; the table is as it was.
-            pyarrow.ArrowInvalid: a value does not fit the schema.
+            ValueError: a column is unknown, or a value is not of its column's type, or missing where it must not be.
         """
         now = time.time_ns()
         stamped = [{**row, "recorded_ns": now + offset} for offset, row in enumerate(rows)]
-        table = pa.Table.from_pylist(stamped, schema=self._schema)
-        table.validate(full=True)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        table = _table(stamped, self._schema)
+        if not self._folder.is_dir():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            sync(self._folder.parent)
         write_parquet(table, self._new_part())
         if len(self._small_parts()) > COMPACT_ABOVE_PARTS:
-            self.compact()
+            # The rows are durable by now; a compaction that finds no room can wait for one that does.
+            with suppress(OSError):
+                self.compact()
 
     def read(self, where: pl.Expr | None = None) -> pl.DataFrame:
         """Return the newest row of each key, sorted by key.
@@ -80,28 +86,22 @@ class PartTable:
         Args:
             where: a condition on key columns, for reading only some of the rows.
         """
-        while True:
-            parts = self._parts()
-            if not parts:
-                return to_polars(self._schema.empty_table())
-            try:
-                return self._newest(parts, where)
-            except FileNotFoundError:
-                # Another process compacted between the listing and the reading; its merged part has the rows.
-                continue
+        return self._retried(lambda parts: self._newest(parts, where))
 
     def schemas(self) -> list[pa.Schema]:
         """Return the schemas that the parts have on disk, each once."""
-        return list({schema.to_string(): schema for schema in map(pq.read_schema, self._parts())}.values())
+        schemas = self._retried(lambda parts: [pq.read_schema(part) for part in parts])
+        return list({schema.to_string(): schema for schema in schemas}.values())
 
     def compact(self) -> None:
         """Merge small parts into one, keeping the newest row of each key. Safe beside readers and writers."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / ".compaction.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            for abandoned in self._folder.glob(".*.tmp"):
-                if time.time() - abandoned.stat().st_mtime > ABANDONED_AFTER_S:
-                    abandoned.unlink(missing_ok=True)
+            for unfinished in self._folder.glob(".*.tmp"):
+                with suppress(FileNotFoundError):
+                    if time.time() - unfinished.stat().st_mtime > ABANDONED_AFTER_S:
+                        unfinished.unlink()
             parts = self._small_parts()
             if len(parts) > 1:
                 write_parquet(self._newest(parts).to_arrow().cast(self._schema), self._new_part())
@@ -112,15 +112,58 @@ class PartTable:
         return sorted(self._folder.glob("*.parquet"))
 
     def _small_parts(self) -> list[Path]:
-        return [part for part in self._parts() if part.stat().st_size < SMALL_PART_BYTES]
+        small = []
+        for part in self._parts():
+            # Another process may have compacted it away since it was listed.
+            with suppress(FileNotFoundError):
+                if part.stat().st_size < SMALL_PART_BYTES:
+                    small.append(part)
+        return small
+
+    def _retried(self, read: Callable[[list[Path]], T]) -> T:
+        """Read the parts, again if another process compacts them between listing and reading: it kept every row."""
+        while True:
+            try:
+                return read(self._parts())
+            except FileNotFoundError:
+                continue
 
     def _new_part(self) -> Path:
         return self._folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.parquet"
 
     def _newest(self, parts: list[Path], where: pl.Expr | None = None) -> pl.DataFrame:
+        if not parts:
+            return to_polars(self._schema.empty_table())
         scan = pl.scan_parquet(parts, hive_partitioning=False)
         rows = (scan if where is None else scan.filter(where)).collect()
         return rows.sort("recorded_ns").unique(self._key, keep="last", maintain_order=True).sort(self._key)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Make a table of rows without changing any value: pyarrow alone would truncate 640.5 to 640 on the way."""
+    for row in rows:
+        unknown = row.keys() - set(schema.names)
+        if unknown:
+            raise ValueError(f"there is no column {', '.join(sorted(unknown))}")
+        for field in schema:
+            if not _fits(row.get(field.name), field):
+                raise ValueError(f"{field.name} is {row.get(field.name)!r}, not {field.type}")
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+def _fits(value: object, field: "pa.Field[pa.DataType]") -> bool:
+    if value is None:
+        return field.nullable
+    if pa.types.is_list(field.type):
+        return isinstance(value, list) and all(isinstance(element, str) for element in value)
+    if pa.types.is_boolean(field.type):
+        return isinstance(value, bool)
+    if pa.types.is_integer(field.type):
+        limit = 2 ** (field.type.bit_width - 1)
+        return isinstance(value, int) and not isinstance(value, bool) and -limit <= value < limit
+    if pa.types.is_floating(field.type):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, str)
 
 
 def to_polars(table: pa.Table) -> pl.DataFrame:

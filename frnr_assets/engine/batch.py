@@ -136,6 +136,10 @@ class CellQuarantined:
     outcome: Outcome = "quarantined"
 
 
+CellOutcome = CellDone | CellFailed | CellQuarantined
+_RowsByIdentity = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
 @dataclass(frozen=True)
 class Engine:
     """What a batch needs.
@@ -224,7 +228,7 @@ class Engine:
 
     def measure_cells(
         self, cells: Mapping[Clip, Sequence[int]], *, run_id: str, recompute: bool = False
-    ) -> Iterator[CellDone | CellFailed | CellQuarantined]:
+    ) -> Iterator[CellOutcome]:
         """Measure cells, yielding each once; a row is durable before its cell is yielded.
 
         Args:
@@ -239,26 +243,10 @@ class Engine:
         known = self._known_rows(cells)
         requests: list[SweepRequest] = []
         for clip, crfs in cells.items():
-            try:
-                reference = self._current_reference(clip, facts.get(clip.key))
-            except _ClipQuarantinedError as quarantine:
-                yield from (CellQuarantined(clip.key, crf, str(quarantine)) for crf in crfs)
-                continue
-            except (NotMaterialized, ClipUnusable) as problem:
-                yield from (CellFailed(clip.key, crf, str(problem), str(problem)) for crf in crfs)
-                continue
-            missing, kept = [], {}
-            for crf in crfs:
-                row = known.get((clip.key, cell_identity(reference.fingerprint.sha256, crf, self.toolchain)))
-                shelved = None if recompute else self._shelved(clip, crf, reference)
-                if row is not None and not recompute and (shelved or not self.keep_encodes):
-                    yield CellDone(self._with_current_provenance(row, clip, shelved), reused=True)
-                else:
-                    missing.append(crf)
-                    if shelved:
-                        kept[crf] = shelved
-            if missing:
-                requests.append(SweepRequest(clip.key, clip.src, reference, tuple(missing), kept))
+            decided, request = self._what_is_missing(clip, crfs, facts.get(clip.key), {} if recompute else known)
+            yield from decided
+            if request:
+                requests.append(request)
         by_key = {clip.key: clip for clip in cells}
         with scratch_folder(self.tables.scratch) as scratch:
             for outcomes in measure_sweeps(requests, toolchain=self.toolchain, pool=self.pool, scratch=scratch):
@@ -274,6 +262,29 @@ class Engine:
                     # Every other cell would fail in the same way.
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
 
+    def _what_is_missing(
+        self, clip: Clip, crfs: Sequence[int], facts: Mapping[str, Any] | None, known: _RowsByIdentity
+    ) -> tuple[Sequence[CellOutcome], SweepRequest | None]:
+        """Sort the cells of a clip into those that are decided already and those to measure."""
+        try:
+            reference = self._current_reference(clip, facts)
+        except _ClipQuarantinedError as quarantine:
+            return [CellQuarantined(clip.key, crf, str(quarantine)) for crf in crfs], None
+        except (NotMaterialized, ClipUnusable) as problem:
+            return [CellFailed(clip.key, crf, str(problem), str(problem)) for crf in crfs], None
+        sha256 = reference.fingerprint.sha256
+        shelved = {crf: self._shelved(clip, crf, sha256) for crf in crfs} if self.keep_encodes else {}
+        kept = {crf: distortion for crf, distortion in shelved.items() if distortion and known}
+        rows = {crf: known.get((clip.key, cell_identity(sha256, crf, self.toolchain))) for crf in crfs}
+        reusable = {crf: row for crf, row in rows.items() if row and (crf in kept or not self.keep_encodes)}
+        current = {crf: {**row, **_provenance(clip, kept.get(crf))} for crf, row in reusable.items()}
+        updated = [row for crf, row in current.items() if row != reusable[crf]]
+        if updated:
+            self.tables.feature_rows.append(updated)
+        missing = tuple(crf for crf in crfs if crf not in reusable)
+        request = SweepRequest(clip.key, clip.src, reference, missing, kept) if missing else None
+        return [CellDone(row, reused=True) for row in current.values()], request
+
     def _row(self, cell: CellMeasured, clip: Clip, run_id: str) -> dict[str, Any]:
         encode_path = ""
         if self.keep_encodes:
@@ -287,11 +298,8 @@ class Engine:
         settings = self.toolchain.settings
         return EncodeShelf(self.tables.kept_encodes / f"{settings.encoder.name}-{settings.preset}")
 
-    def _shelved(self, clip: Clip, crf: int, reference: Reference) -> Distortion | None:
-        if not self.keep_encodes:
-            return None
-        identity = encode_identity(reference.fingerprint.sha256, crf, self.toolchain)
-        return self._shelf.find(clip.key, crf, identity)
+    def _shelved(self, clip: Clip, crf: int, sha256: str) -> Distortion | None:
+        return self._shelf.find(clip.key, crf, encode_identity(sha256, crf, self.toolchain))
 
     def _current_reference(self, clip: Clip, facts: Mapping[str, Any] | None) -> Reference:
         """Return the facts of a clip if they are of its file as it is now and were found with these tools."""
@@ -310,29 +318,23 @@ class Engine:
             raise NotMaterialized(f"its reference was decoded with other tools; {redo}")
         return reference
 
-    def _known_rows(self, cells: Iterable[Clip]) -> dict[tuple[str, str], Mapping[str, Any]]:
+    def _known_rows(self, cells: Iterable[Clip]) -> _RowsByIdentity:
         rows = self.tables.feature_rows.read(_of(cells)).iter_rows(named=True)
         return {(row["clip"], row["identity"]): row for row in rows}
-
-    def _with_current_provenance(
-        self, row: Mapping[str, Any], clip: Clip, shelved: Distortion | None
-    ) -> Mapping[str, Any]:
-        """Record a row again if the manifest has another path or MOS for its clip now, or its encode has moved."""
-        current = {
-            "src": str(clip.src),
-            "nr_source": str(clip.src),
-            "nr_mos": clip.mos,
-            "encode_path": str(shelved.path) if shelved else "",
-        }
-        if current.items() <= row.items():
-            return row
-        updated = {**row, **current}
-        self.tables.feature_rows.append([updated])
-        return updated
 
 
 class _ClipQuarantinedError(Exception):
     pass
+
+
+def _provenance(clip: Clip, shelved: Distortion | None) -> dict[str, Any]:
+    """Return what a row says of its clip and its encode today; the manifest may have another path or MOS by now."""
+    return {
+        "src": str(clip.src),
+        "nr_source": str(clip.src),
+        "nr_mos": clip.mos,
+        "encode_path": str(shelved.path) if shelved else "",
+    }
 
 
 def _of(clips: Iterable[Clip]) -> pl.Expr:

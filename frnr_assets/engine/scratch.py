@@ -19,8 +19,11 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         _delete_abandoned(abandoned)
     name = uuid.uuid4().hex
     lock_path, folder = parent / f"{name}.lock", parent / name
-    with lock_path.open("w") as lock:
+    # The lock gets its name once it is held, so that nobody can take it for an abandoned one.
+    unnamed = parent / f"{name}.new"
+    with unnamed.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        unnamed.rename(lock_path)
         folder.mkdir()
         try:
             yield folder

@@ -7,6 +7,13 @@ from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.ffmpeg import FFmpeg, inspect_ffmpeg, locate_ffmpeg, require_encoder, require_vmaf_model
 from frnr_assets.media.process import TimeLimits, ToolError, ToolRunner
 
+# ffmpeg's options, without stream specifiers, that the recipe sets. A second one would win over it, and the row would
+# say something else than what was done.
+RECIPE_OPTIONS = frozenset(
+    "b c codec vcodec crf qp preset pass passlogfile stats x264-params x264opts threads vf filter pix_fmt s r vsync "  # noqa: SIM905 - words read better than quotes
+    "fps_mode enc_time_base map map_metadata progress t to ss frames fs i f n y".split()
+)
+
 
 @dataclass(frozen=True)
 class Toolchain:
@@ -35,7 +42,7 @@ def encode_settings(encoder: str, preset: str, extra_params: tuple[str, ...], sw
     """Check an encoder's configuration against what is known of the encoder.
 
     Raises:
-        ToolError: unknown encoder, unknown preset, or a CRF outside its range.
+        ToolError: unknown encoder, unknown preset, a CRF outside its range, or a parameter that would undo the recipe.
     """
     known = ENCODERS.get(encoder)
     if known is None:
@@ -45,7 +52,11 @@ def encode_settings(encoder: str, preset: str, extra_params: tuple[str, ...], sw
     low, high = known.crf_range
     outside = [crf for crf in sweep if not low <= crf <= high]
     if outside:
-        raise ToolError(f"CRF {outside[0]} is not within {encoder}'s range of {low} to {high}")
+        raise ToolError(f"crf_sweep has CRF {outside[0]}, which is not within {encoder}'s range of {low} to {high}")
+    options = (param for param in extra_params if param.startswith("-"))
+    taken = [option for option in options if option[1:].partition(":")[0] in RECIPE_OPTIONS]
+    if taken:
+        raise ToolError(f"extra_params has {taken[0]}, which the recipe sets itself")
     return EncodeSettings(known, preset, extra_params)
 
 

@@ -1,0 +1,175 @@
+"""What a batch loses when it is killed, and when the disk is full: nothing that was recorded."""
+
+import contextlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
+from frnr_assets.automation import CELLS, INGEST, REFERENCES
+from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA
+from frnr_assets.corpus.tables import Tables
+from frnr_assets.media.ffmpeg import FFmpeg
+from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, processes_of, wrap
+from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
+
+CLIPS = 12
+SWEEP = (18, 23, 28, 33, 38)
+FIRST, LAST = "clip00|18", f"clip{CLIPS - 1}|38"
+KILLS = 10
+# Cells of two clips may be encoded but not yet scored when two cores work.
+IN_FLIGHT = 2 * len(SWEEP)
+# What differs between two measurements of the same cell.
+NOT_OF_THE_CELL = {"run_id", "timestamp", "recorded_ns", "encode_time_ms", "score_time_ms", "src", "nr_source"}
+
+
+class Batch:
+    """A project of 60 cells in a folder of its own."""
+
+    def __init__(self, folder: Path, clips: Path, wrapper: ToolWrapper, data_root: Path | None = None):
+        self.folder = folder
+        self.wrapper = wrapper
+        self.tables = Tables(data_root or folder / "data")
+        folder.mkdir(exist_ok=True)
+        (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+        (folder / "manifest.jsonl").write_text("".join(f'{{"src": "clip{i:02}.mp4"}}\n' for i in range(CLIPS)))
+        (folder / "frnr.toml").write_text(
+            f'manifest = "manifest.jsonl"\nclips_root = "{clips}"\ndata_root = "{self.tables.root}"\n'
+            f'cores = 2\nffmpeg_path = "{wrapper.path}"\n'
+        )
+        assert self.finish(INGEST, "", "") == 0
+        assert self.finish(REFERENCES, "clip00", f"clip{CLIPS - 1}") == 0
+
+    def start(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "frnr_assets_tests.assets.run_job", str(self.folder), job, first, last]
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=log, stderr=log)
+
+    def finish(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> int:
+        return self.start(job, first, last).wait(timeout=300)
+
+    def rows(self) -> pl.DataFrame:
+        return self.tables.feature_rows.read()
+
+    def recorded(self, asset: dg.AssetKey) -> list[str]:
+        with dg.DagsterInstance.from_config(str(self.folder)) as instance:
+            records = instance.fetch_materializations(asset, limit=10_000).records
+        return [str(record.partition_key) for record in records]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    for index in range(CLIPS):
+        scene = SMALL_SCENE.replace("end_frame=12", f"end_frame={12 + index}")
+        make_clip(folder / f"clip{index:02}.mp4", scene)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, clips: Path, ffmpeg: FFmpeg) -> Batch:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    batch = Batch(folder, clips, wrap(ffmpeg.path, folder / "tool"))
+    assert batch.finish() == 0
+    return batch
+
+
+def same_cells(found: pl.DataFrame, expected: pl.DataFrame) -> bool:
+    columns = [name for name in found.columns if name not in NOT_OF_THE_CELL]
+    return found.select(columns).equals(expected.select(columns))
+
+
+def wait_until_no_process(folder: Path, seconds: float) -> list[int]:
+    deadline = time.monotonic() + seconds
+    while (left := processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def test_a_batch_killed_at_any_moment_loses_nothing_and_repeats_only_what_was_in_flight(
+    tmp_path: Path, clips: Path, ffmpeg: FFmpeg, uninterrupted: Batch
+) -> None:
+    batch = Batch(tmp_path / "killed", clips, wrap(ffmpeg.path, tmp_path / "tool"))
+    moments = random.Random(7)
+    kills = 0
+    while kills < KILLS:
+        run = batch.start()
+        encoded = batch.wrapper.encodes
+        # A moment within the batch, wherever start-up leaves it: after some more encodes and a random while.
+        wanted = encoded + moments.randrange(1, 8)
+        while run.poll() is None and batch.wrapper.encodes < wanted:
+            time.sleep(0.01)
+        time.sleep(moments.random() * 0.2)
+        if run.poll() is not None:
+            break
+        run.kill()
+        run.wait()
+        kills += 1
+        assert wait_until_no_process(tmp_path, 5) == []
+        rows = batch.rows()
+        assert rows.to_arrow().cast(FEATURE_ROWS_SCHEMA).num_rows == len(rows)
+        there = {f"{clip}|{crf}" for clip, crf in rows.select("clip", "crf").iter_rows()}
+        assert set(batch.recorded(FEATURE_ROWS)) <= there
+        assert set(batch.recorded(FEATURE_ROWS)) <= set(batch.recorded(DISTORTION))
+    assert kills >= KILLS // 2, "the batch must outlast most of the kills for them to mean something"
+    assert batch.finish() == 0
+    assert same_cells(batch.rows(), uninterrupted.rows())
+    assert len(batch.rows()) == CLIPS * len(SWEEP)
+    assert batch.wrapper.encodes <= CLIPS * len(SWEEP) + kills * IN_FLIGHT
+    assert list(batch.tables.scratch.iterdir()) == [], "what the killed runs left behind is gone"
+
+
+def test_a_batch_records_each_cell_once_per_asset_and_run(uninterrupted: Batch) -> None:
+    for asset in (DISTORTION, FEATURE_ROWS):
+        assert set(Counter(uninterrupted.recorded(asset)).values()) == {1}
+    assert uninterrupted.wrapper.encodes == CLIPS * len(SWEEP)
+
+
+def test_two_runs_over_the_same_cells_at_once_do_no_harm(
+    tmp_path: Path, clips: Path, ffmpeg: FFmpeg, uninterrupted: Batch
+) -> None:
+    batch = Batch(tmp_path / "twice", clips, wrap(ffmpeg.path, tmp_path / "tool"))
+    runs = [batch.start(last="clip03|38"), batch.start(last="clip03|38")]
+    assert [run.wait(timeout=300) for run in runs] == [0, 0]
+    assert same_cells(batch.rows(), uninterrupted.rows().filter(pl.col("clip") <= "clip03"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("a tmpfs cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_the_batch_completes_after_space_is_made(
+    small_disk: Path, clips: Path, ffmpeg: FFmpeg, uninterrupted: Batch, tmp_path: Path
+) -> None:
+    batch = Batch(tmp_path / "batch", clips, wrap(ffmpeg.path, tmp_path / "tool"), small_disk / "data")
+    assert batch.finish(last="clip02|38") == 0
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(b"\0" * 4096):
+            pass
+    assert batch.finish() == 1
+    assert len(batch.rows()) == 3 * len(SWEEP), "the table is readable, and what was in it still is"
+    log = (batch.folder / "log").read_text(errors="replace")
+    assert "No space left on device" in log
+    assert "What is recorded stays; make space and launch the rest again" in log
+    ballast.unlink()
+    assert batch.finish() == 0
+    assert same_cells(batch.rows(), uninterrupted.rows())

@@ -1,0 +1,66 @@
+"""An ffmpeg that counts its encodes and can be told to fail or to hang, around the real one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_SCRIPT = """\
+#!/bin/sh
+case "$*" in
+*" -crf "*)
+    echo "$*" >> {folder}/encodes.log
+    if test -e {folder}/fail && echo "$*" | grep -q -f {folder}/fail; then
+        echo "[error] told to fail" >&2
+        exit 1
+    fi
+    if test -e {folder}/hang; then exec sleep 600; fi
+    ;;
+esac
+exec {ffmpeg} "$@"
+"""
+
+
+@dataclass(frozen=True)
+class ToolWrapper:
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "ffmpeg"
+
+    @property
+    def encodes(self) -> int:
+        log = self.folder / "encodes.log"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def fail(self, pattern: str | None) -> None:
+        """Make encodes whose command has the pattern in it fail; None for all to work again."""
+        if pattern is None:
+            (self.folder / "fail").unlink()
+        else:
+            (self.folder / "fail").write_text(f"{pattern}\n")
+
+    def hang(self, *, hangs: bool) -> None:
+        (self.folder / "hang").touch() if hangs else (self.folder / "hang").unlink()
+
+
+def wrap(ffmpeg: Path, folder: Path) -> ToolWrapper:
+    folder.mkdir(parents=True)
+    wrapper = ToolWrapper(folder)
+    wrapper.path.write_text(_SCRIPT.format(folder=folder, ffmpeg=ffmpeg))
+    wrapper.path.chmod(0o755)
+    return wrapper
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Return the running processes that have a file of this folder on their command line, or hang for it."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            working_folder = (process / "cwd").readlink()
+        except OSError:
+            continue
+        is_tool = command.startswith(("sleep 600", "prlimit", "setpriv")) or "ffmpeg" in command.split(" ")[0]
+        if is_tool and (str(folder) in command or working_folder.is_relative_to(folder)):
+            found.append(int(process.name))
+    return found
