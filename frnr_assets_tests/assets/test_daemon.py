@@ -1,0 +1,224 @@
+"""What an operator sees in the UI, through the real webserver, daemon and code server."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from frnr_assets.automation import CELLS, INGEST, REFERENCES
+from frnr_assets.corpus.tables import Tables
+from frnr_assets.media.ffmpeg import FFmpeg
+from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, processes_of, wrap
+from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
+
+CHECKOUT = Path(__file__).parents[2]
+PATIENCE_S = 180.0
+CLIPS = ("bars", "odd", "plain")
+SWEEP = (23, 38)
+
+CORES = 2
+
+
+def partition_range(first: str, last: str) -> dict[str, str]:
+    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+
+
+ALL_CELLS = partition_range("bars|23", "plain|38")
+
+LAUNCH_RUN = """mutation($p: ExecutionParams!) { launchRun(executionParams: $p) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+LAUNCH_BACKFILL = """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+REEXECUTE_BACKFILL = """mutation($p: ReexecutionParams) { reexecutePartitionBackfill(reexecutionParams: $p) {
+  __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) { __typename } }"""
+RUN = """query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"""
+RUN_FAILURES = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
+  __typename ... on ExecutionStepFailureEvent { failureMetadata { description } } } } } }"""
+BACKFILL = """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
+  ... on PartitionBackfill { status runs { runId status } } } }"""
+STATISTICS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  partitionStats { numMaterialized numFailed numPartitions } } } }"""
+
+
+class Stack:
+    """`dagster dev` on a project in a folder of its own, spoken to as the UI speaks to it."""
+
+    def __init__(self, folder: Path, wrapper: ToolWrapper):
+        self.folder = folder
+        self.wrapper = wrapper
+        self.tables = Tables(folder / "data")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        command = [sys.executable, "-m", "dagster", "dev", "-w", str(CHECKOUT / "workspace.yaml"), "-p", str(self.port)]
+        with (folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "DAGSTER_HOME": str(folder / "home")},
+                start_new_session=True,
+            )
+        until(self.loaded, "the code location to load")
+
+    def ask(self, query: str, **variables: object) -> dict[str, Any]:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql", body, {"content-type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310 - the address is this machine's
+            answer: dict[str, Any] = json.load(response)
+        assert "errors" not in answer, answer
+        (found,) = answer["data"].values()
+        return dict(found)
+
+    def loaded(self) -> bool:
+        try:
+            answer = self.ask("query { repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }")
+        except OSError:
+            return False
+        return bool(answer.get("nodes"))
+
+    def launch(self, job: str, tags: Mapping[str, str], config: Mapping[str, object] | None = None) -> str:
+        selector = {
+            "repositoryLocationName": "frnr_assets.definitions",
+            "repositoryName": "__repository__",
+            "jobName": job,
+        }
+        metadata = {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
+        parameters = {"selector": selector, "mode": "default", "executionMetadata": metadata}
+        answer = self.ask(LAUNCH_RUN, p={**parameters, "runConfigData": json.dumps(config or {})})
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return str(answer["run"]["runId"])
+
+    def run_to_its_end(self, job: str, tags: Mapping[str, str]) -> str:
+        run = self.launch(job, tags)
+        until(lambda: self.status(run) in {"SUCCESS", "FAILURE"}, f"{job} to end")
+        return self.status(run)
+
+    def status(self, run: str) -> str:
+        return str(self.ask(RUN, id=run)["status"])
+
+    def backfill_to_its_end(self, answer: Mapping[str, Any]) -> tuple[str, list[str]]:
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        backfill = answer["backfillId"]
+        until(lambda: self.ask(BACKFILL, id=backfill)["status"] not in {"REQUESTED", "FAILING"}, "the backfill to end")
+        ended = self.ask(BACKFILL, id=backfill)
+        return str(ended["status"]), [run["runId"] for run in ended["runs"]]
+
+    def cells(self, asset: str) -> tuple[int, int]:
+        """Return how many partitions are green and how many are red."""
+        found = self.ask(STATISTICS, key={"path": [asset]})["partitionStats"]
+        return found["numMaterialized"], found["numFailed"]
+
+    def failures(self, run: str) -> list[str]:
+        events = self.ask(RUN_FAILURES, id=run)["events"]
+        return [event["failureMetadata"]["description"] for event in events if event.get("failureMetadata")]
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGINT)
+        try:
+            self.process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def until(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {patience_s:.0f} s for {what}"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip, ffmpeg: FFmpeg) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("stack")
+    make_clip(folder / "clips" / "bars.mp4")
+    make_clip(folder / "clips" / "odd.mp4", SMALL_SCENE.replace("64x48", "66x50"))
+    make_clip(folder / "clips" / "plain.mp4", SMALL_SCENE.replace("end_frame=12", "end_frame=9"))
+    wrapper = wrap(ffmpeg.path, folder / "tool")
+    (folder / "manifest.jsonl").write_text("".join(f'{{"src": "clips/{clip}.mp4"}}\n' for clip in CLIPS))
+    (folder / "frnr.toml").write_text(
+        f'manifest = "manifest.jsonl"\ncores = {CORES}\ncrf_sweep = {list(SWEEP)}\nffmpeg_path = "{wrapper.path}"\n'
+    )
+    (folder / "home").mkdir()
+    (folder / "home" / "dagster.yaml").write_text((CHECKOUT / "dagster.yaml").read_text())
+    running = Stack(folder, wrapper)
+    try:
+        assert running.run_to_its_end(INGEST, {}) == "SUCCESS"
+        assert running.run_to_its_end(REFERENCES, partition_range("bars", "plain")) == "SUCCESS"
+        yield running
+    finally:
+        running.stop()
+
+
+def test_a_backfill_with_failing_cells_keeps_the_others_and_repairs_only_the_failed(stack: Stack) -> None:
+    stack.wrapper.fail("odd.mp4.* -crf 38 ")
+    everything = [f"{clip}|{crf}" for clip in CLIPS for crf in SWEEP]
+    both = [{"path": ["distortion"]}, {"path": ["feature_rows"]}]
+    launched = stack.ask(LAUNCH_BACKFILL, p={"assetSelection": both, "partitionNames": everything})
+    status, runs = stack.backfill_to_its_end(launched)
+    assert status == "COMPLETED_FAILED"
+    assert stack.cells("feature_rows") == (5, 1)
+    assert stack.cells("distortion") == (5, 1)
+    (message,) = [message for run in runs for message in stack.failures(run)]
+    assert message.startswith(
+        "1 of 3 cells failed; the others are recorded.\nodd|38: encode at CRF 38 failed: told to fail"
+    )
+
+    stack.wrapper.fail(None)
+    before = stack.wrapper.encodes
+    again = stack.ask(REEXECUTE_BACKFILL, p={"parentRunId": launched["backfillId"], "strategy": "FROM_FAILURE"})
+    status, _ = stack.backfill_to_its_end(again)
+    assert status == "COMPLETED_SUCCESS"
+    assert stack.cells("feature_rows") == (6, 0)
+    assert stack.wrapper.encodes == before + 1, "only the failed cell is made again"
+
+
+def start_a_run_that_hangs(stack: Stack) -> str:
+    """Launch all cells anew, with encodes that never end, and return the run once they are under way."""
+    stack.wrapper.hang(hangs=True)
+    config = {"ops": {"cells": {"config": {"recompute": True}}}}
+    run = stack.launch(CELLS, ALL_CELLS, config)
+    until(lambda: len(processes_of(stack.folder)) == CORES, "the encodes to hang")
+    return run
+
+
+def test_terminating_a_run_leaves_no_program_and_no_file_behind_and_keeps_what_was_done(stack: Stack) -> None:
+    rows = len(stack.tables.feature_rows.read())
+    run = start_a_run_that_hangs(stack)
+    stack.ask(TERMINATE, id=run)
+    until(lambda: processes_of(stack.folder) == [], "the programs to end", 5)
+    until(lambda: list(stack.tables.scratch.iterdir()) == [], "the scratch files to go", 5)
+    until(lambda: stack.status(run) == "CANCELED", "the run to be cancelled")
+    assert len(stack.tables.feature_rows.read()) == rows
+    stack.wrapper.hang(hangs=False)
+
+
+def test_killing_the_run_worker_ends_its_programs_and_the_cells_can_be_launched_again(stack: Stack) -> None:
+    run = start_a_run_that_hangs(stack)
+    program = processes_of(stack.folder)[0]
+    status = Path(f"/proc/{program}/status").read_text()
+    worker = int(status.split("PPid:")[1].split()[0])
+    os.kill(worker, signal.SIGKILL)
+    until(lambda: processes_of(stack.folder) == [], "the programs to end", 5)
+    until(lambda: stack.status(run) == "FAILURE", "the run to be shown as failed")
+    assert stack.cells("feature_rows") == (0, 6), "what was planned and not done is red"
+    stack.wrapper.hang(hangs=False)
+    before = stack.wrapper.encodes
+    assert stack.run_to_its_end(CELLS, ALL_CELLS) == "SUCCESS"
+    assert stack.cells("feature_rows") == (6, 0)
+    assert stack.wrapper.encodes == before, "the rows were there all the time"
+    assert list(stack.tables.scratch.iterdir()) == [], "the next run removes what the killed one left"

@@ -1,0 +1,53 @@
+"""A decoded reference, a pool of two threads, and the frames of a file."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from frnr_assets.media.ffmpeg import FFmpeg
+from frnr_assets.media.pool import WorkPool
+from frnr_assets.media.reference import Reference, decode_reference, fingerprint
+from frnr_assets.media.toolchain import Toolchain
+
+DecodeClip = Callable[[Path], Reference]
+PlainFFmpeg = Callable[..., subprocess.CompletedProcess[bytes]]
+
+POOL_MEMORY_BYTES = 4 << 30
+
+
+@pytest.fixture
+def decode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> DecodeClip:
+    """Return a function that decodes a source into its facts."""
+
+    def decode_clip(source: Path) -> Reference:
+        return decode_reference(
+            source,
+            fingerprint(source),
+            ffmpeg=toolchain.ffmpeg,
+            encoder=toolchain.settings.encoder,
+            runner=toolchain.runner,
+            limits=toolchain.limits,
+            scratch=tmp_path_factory.mktemp("decode"),
+        )
+
+    return decode_clip
+
+
+@pytest.fixture
+def pool() -> Iterator[WorkPool]:
+    with ThreadPoolExecutor(2) as executor:
+        yield WorkPool(executor, cores=2, memory_bytes=POOL_MEMORY_BYTES)
+
+
+@pytest.fixture(scope="session")
+def plain_ffmpeg(ffmpeg: FFmpeg) -> PlainFFmpeg:
+    """Return a function that runs the same ffmpeg without anything of the package around it."""
+
+    def run(*args: str | Path) -> subprocess.CompletedProcess[bytes]:
+        command = [str(ffmpeg.path), "-nostdin", "-y", "-v", "error", *map(str, args)]
+        return subprocess.run(command, check=True, capture_output=True, timeout=300)
+
+    return run

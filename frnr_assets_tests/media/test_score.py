@@ -1,0 +1,261 @@
+"""Which logs of libvmaf become a score, and which must not."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from frnr_assets.media.encode import encode_distortion
+from frnr_assets.media.process import TimeLimits, ToolFailed
+from frnr_assets.media.reference import Reference
+from frnr_assets.media.score import Score, read_vmaf_log, score_distortions, score_memory_bytes
+from frnr_assets.media.toolchain import Toolchain
+from frnr_assets.vocabulary import CANONICAL6_FEATURES
+from frnr_assets_tests.conftest import MakeClip
+from frnr_assets_tests.media.conftest import DecodeClip
+
+Log = dict[str, Any]
+FRAMES = 3
+
+
+def vmaf_log(prefix: str = "integer_") -> Log:
+    return {
+        "version": "3.0.0",
+        "frames": [
+            {
+                "frameNum": frame,
+                "metrics": {
+                    "vmaf": 90.0 + frame,
+                    **{f"{prefix}{name}": frame + place / 10 for place, name in enumerate(CANONICAL6_FEATURES)},
+                },
+            }
+            for frame in range(FRAMES)
+        ],
+        "pooled_metrics": {"vmaf": {"mean": -1.0}},
+    }
+
+
+def without_frame(log: Log) -> None:
+    del log["frames"][1]
+
+
+def cut_short(log: Log) -> None:
+    del log["frames"][-1]
+
+
+def one_too_many(log: Log) -> None:
+    log["frames"].append({**log["frames"][-1], "frameNum": FRAMES})
+
+
+def out_of_order(log: Log) -> None:
+    log["frames"].reverse()
+
+
+def no_frames(log: Log) -> None:
+    del log["frames"]
+
+
+def no_motion(log: Log) -> None:
+    for frame in log["frames"]:
+        del frame["metrics"]["integer_motion2"]
+
+
+def no_vif_in_one_frame(log: Log) -> None:
+    del log["frames"][2]["metrics"]["integer_vif_scale3"]
+
+
+def nan_vmaf(log: Log) -> None:
+    log["frames"][1]["metrics"]["vmaf"] = math.nan
+
+
+def infinite_adm(log: Log) -> None:
+    log["frames"][0]["metrics"]["integer_adm2"] = math.inf
+
+
+def no_frame_number(log: Log) -> None:
+    del log["frames"][1]["frameNum"]
+
+
+def no_metrics(log: Log) -> None:
+    del log["frames"][1]["metrics"]
+
+
+def null_vmaf(log: Log) -> None:
+    log["frames"][1]["metrics"]["vmaf"] = None
+
+
+def no_version(log: Log) -> None:
+    del log["version"]
+
+
+NOT_READ = pytest.mark.xfail(
+    strict=True, raises=(KeyError, TypeError), reason="not a ValueError, so it ends the batch instead of the cell"
+)
+
+
+@pytest.mark.parametrize("prefix", ["integer_", ""])
+def test_both_spellings_of_the_features_are_read(prefix: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(vmaf_log(prefix)))
+    vmaf, features, version = read_vmaf_log(path, FRAMES)
+    assert vmaf == (90.0, 91.0, 92.0)
+    assert features == {
+        name: tuple(frame + place / 10 for frame in range(FRAMES)) for place, name in enumerate(CANONICAL6_FEATURES)
+    }
+    assert version == "3.0.0"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (without_frame, "libvmaf scored 2 frames of 3"),
+        (cut_short, "libvmaf scored 2 frames of 3"),
+        (one_too_many, "libvmaf scored 4 frames of 3"),
+        (out_of_order, "libvmaf scored 3 frames of 3"),
+        (no_frames, "libvmaf scored 0 frames of 3"),
+        (no_motion, "libvmaf did not report motion2"),
+        (no_vif_in_one_frame, "a value of vif_scale3 that is not finite"),
+        (nan_vmaf, "a value of vmaf that is not finite"),
+        (infinite_adm, "a value of adm2 that is not finite"),
+        pytest.param(no_frame_number, "libvmaf", marks=NOT_READ),
+        pytest.param(no_metrics, "libvmaf", marks=NOT_READ),
+        pytest.param(null_vmaf, "libvmaf", marks=NOT_READ),
+        pytest.param(no_version, "libvmaf", marks=NOT_READ),
+    ],
+)
+def test_an_incomplete_log_is_no_score(damage: Callable[[Log], None], reason: str, tmp_path: Path) -> None:
+    log = vmaf_log()
+    damage(log)
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(log))
+    with pytest.raises(ValueError, match=reason):
+        read_vmaf_log(path, FRAMES)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "nan",
+        '{"frames": [',
+        json.dumps(vmaf_log())[:-40],
+        pytest.param(
+            "[]",
+            marks=pytest.mark.xfail(
+                strict=True, raises=AttributeError, reason="not a ValueError, so it ends the batch instead of the cell"
+            ),
+        ),
+    ],
+)
+def test_a_log_that_broke_off_is_no_score(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r".+"):
+        read_vmaf_log(path, FRAMES)
+
+
+def test_deviations_are_those_of_the_population() -> None:
+    features = dict.fromkeys(CANONICAL6_FEATURES, (1.0, 2.0, 6.0))
+    score = Score((80.0, 90.0, 97.0), features, "3.0.0", 1.0)
+    moments = score.feature_moments()
+    assert score.vmaf_score == pytest.approx(89)
+    assert list(moments) == [f"{name}_{moment}" for moment in ("mean", "std") for name in CANONICAL6_FEATURES]
+    assert moments["adm2_mean"] == pytest.approx(3)
+    assert moments["motion2_std"] == pytest.approx(math.sqrt((4 + 1 + 9) / 3))
+
+
+@pytest.fixture
+def source(make_clip: MakeClip, tmp_path: Path) -> Path:
+    return make_clip(tmp_path / "clip.mp4")
+
+
+@pytest.fixture
+def reference(source: Path, decode: DecodeClip) -> Reference:
+    return decode(source)
+
+
+@pytest.fixture
+def distortions(
+    source: Path, reference: Reference, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    return [
+        encode_distortion(
+            source,
+            reference,
+            crf,
+            settings=toolchain.settings,
+            ffmpeg=toolchain.ffmpeg,
+            runner=toolchain.runner,
+            limits=toolchain.limits,
+            scratch=tmp_path_factory.mktemp("encode"),
+        ).path
+        for crf in (20, 40)
+    ]
+
+
+def score(
+    source: Path,
+    reference: Reference,
+    distortions: list[Path],
+    toolchain: Toolchain,
+    scratch: Path,
+    *,
+    base_s: float = 60.0,
+    vmaf_model: str | None = None,
+) -> list[Score]:
+    scratch.mkdir()
+    return score_distortions(
+        source,
+        reference,
+        distortions,
+        vmaf_model=vmaf_model or toolchain.vmaf_model,
+        ffmpeg=toolchain.ffmpeg,
+        runner=toolchain.runner,
+        limits=TimeLimits(base_s=base_s, per_megapixel_s=0),
+        scratch=scratch,
+    )
+
+
+def test_scores_come_in_the_order_of_their_distortions(
+    source: Path, reference: Reference, distortions: list[Path], toolchain: Toolchain, tmp_path: Path
+) -> None:
+    good, bad = score(source, reference, distortions, toolchain, tmp_path / "a")
+    assert good.vmaf_score > bad.vmaf_score + 5
+    assert len(good.vmaf) == len(bad.vmaf) == reference.frames
+    assert good.libvmaf_version == toolchain.libvmaf_version
+    assert score(source, reference, distortions[::-1], toolchain, tmp_path / "b")[0].vmaf == bad.vmaf
+    assert good.score_time_ms == bad.score_time_ms > 0
+
+
+def test_a_distortion_with_more_frames_than_its_reference_has_no_score(
+    make_clip: MakeClip, decode: DecodeClip, distortions: list[Path], toolchain: Toolchain, tmp_path: Path
+) -> None:
+    short = make_clip(tmp_path / "short.mp4", "testsrc2=size=64x48:rate=24,trim=end_frame=11")
+    with pytest.raises(ToolFailed, match=r"^score failed: libvmaf scored 12 frames of 11$"):
+        score(short, decode(short), distortions, toolchain, tmp_path / "score")
+
+
+@pytest.mark.parametrize("what", ["distortion", "source"])
+def test_a_file_that_went_away_is_named(
+    what: str, source: Path, reference: Reference, distortions: list[Path], toolchain: Toolchain, tmp_path: Path
+) -> None:
+    missing = source if what == "source" else distortions[1]
+    missing.unlink()
+    with pytest.raises(ToolFailed, match=rf"^score failed: .*No such file.*{missing.name}"):
+        score(source, reference, distortions, toolchain, tmp_path / "score")
+
+
+def test_an_unknown_model_and_a_time_limit_are_reported(
+    source: Path, reference: Reference, distortions: list[Path], toolchain: Toolchain, tmp_path: Path
+) -> None:
+    with pytest.raises(ToolFailed, match=r"^score failed: could not load libvmaf model"):
+        score(source, reference, distortions, toolchain, tmp_path / "a", vmaf_model="vmaf_v9.9.9")
+    with pytest.raises(ToolFailed, match=r"its time limit$"):
+        score(source, reference, distortions, toolchain, tmp_path / "b", base_s=0.001)
+
+
+def test_more_cells_at_once_are_expected_to_need_more_memory() -> None:
+    assert score_memory_bytes(640, 360, 1) < score_memory_bytes(640, 360, 5) < score_memory_bytes(1920, 1080, 5)
