@@ -69,7 +69,7 @@ DEMO_CLIPS = (
     DemoClip(
         "odd_321x241.webm",
         None,
-        f"testsrc2=size=321x241:rate=24,trim=duration=2,{_GRAIN}",
+        f"testsrc2=size=322x242:rate=24,trim=duration=2,{_GRAIN},scale=321:241",
         (
             *_420,
             "-c:v",
@@ -89,11 +89,9 @@ DEMO_CLIPS = (
     DemoClip(
         "hdr_10bit_480x270.mp4",
         4.12,
-        "gradients=size=480x270:rate=25:speed=0.01:nb_colors=4:seed=7,format=yuv420p10le,trim=duration=2",
-        (
-            *("-c:v", "libx265", "-preset", "veryfast", "-x265-params", "log-level=error:pools=1:frame-threads=1"),
-            *("-color_primaries", "bt2020", "-color_trc", "smpte2084", "-colorspace", "bt2020nc"),
-        ),
+        "gradients=size=480x270:rate=25:speed=0.01:nb_colors=4:seed=7,format=yuv420p10le,trim=duration=2,"
+        "setparams=color_primaries=bt2020:color_trc=smpte2084:colorspace=bt2020nc",
+        ("-c:v", "libx265", "-preset", "veryfast", "-x265-params", "log-level=error:pools=1:frame-threads=1"),
     ),
     DemoClip(
         "cuts_426x240.avi",

@@ -31,8 +31,8 @@ def _name(code_points: type[IntEnum], value: int) -> str:
     return names.get(value, "unspecified").lower().replace("_", "-")
 
 
-def _probe(path: str) -> dict[str, object]:
-    with av.open(path) as container:
+def _probe(containers: str, path: str) -> dict[str, object]:
+    with av.open(path, options={"format_whitelist": containers}) as container:
         pictures = Disposition.attached_pic | Disposition.timed_thumbnails
         streams = [
             stream
@@ -67,7 +67,7 @@ def _probe(path: str) -> dict[str, object]:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(_probe(sys.argv[1])))  # noqa: T201 - this is the process's result
+        print(json.dumps(_probe(*sys.argv[1:])))  # noqa: T201 - this is the process's result
     except (av.FFmpegError, ValueError) as error:
         reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
         print(json.dumps({"unusable": reason}))  # noqa: T201

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
+from frnr_assets.media.probe import CONTAINERS
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
 
 INSPECT_TIMEOUT_S = 60.0
@@ -15,7 +16,8 @@ INSPECT_TIMEOUT_S = 60.0
 # "level+warning" puts the level in brackets on every line, which is how error lines are told from warnings.
 GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-v", "level+warning", "-xerror", "-filter_threads", "1")
 
-_ERROR_LINE = re.compile(r"\[(?:error|fatal|panic)\]")
+# Only what ffmpeg puts before a message is looked at: the message may quote a file name.
+_ERROR_LINE = re.compile(r"^(?:\[[^\[\]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] ")
 # What ffmpeg puts before a message: the component with its address, and the level.
 _PREFIX = re.compile(r"^(?:\[[^\]]*\]\s*)+")
 # With -drop_changed 1 ffmpeg drops what no longer has the size or format of the first frame and says so as a warning.
@@ -34,10 +36,13 @@ def locate_ffmpeg(configured: str | None) -> Path:
     """Return the configured executable, or else the one inside the imageio-ffmpeg wheel.
 
     Raises:
-        ToolError: the configured path is not an executable file.
+        ToolError: the configured path is not an executable file, or the wheel has none for this machine.
     """
     if configured is None:
-        return Path(imageio_ffmpeg.get_ffmpeg_exe())
+        try:
+            return Path(imageio_ffmpeg.get_ffmpeg_exe())
+        except RuntimeError as error:
+            raise ToolError("imageio-ffmpeg has no ffmpeg for this machine; set ffmpeg_path to one") from error
     path = Path(configured).absolute()
     if not path.is_file() or not path.stat().st_mode & 0o111:
         raise ToolError(f"the configured ffmpeg, {path}, is not an executable file; correct or remove ffmpeg_path")
@@ -106,11 +111,12 @@ def input_args(source: Path) -> list[str]:
 
     ``-noautorotate``: frames as coded. ``-apply_cropping codec``: the size that the probe reports. ``-drop_changed``:
     a stream that changes its size or format in the middle is noticed instead of rescaled. ``-err_detect explode``:
-    a damaged bitstream is an error instead of a guess. ``-threads 1``: parallelism comes from cells.
+    a damaged bitstream is an error instead of a guess. ``-format_whitelist``: a playlist or a text under the name of a
+    video opens nothing else and is not drawn as a picture. ``-threads 1``: parallelism comes from cells.
     """
     return [
         *("-threads", "1", "-noautorotate", "-apply_cropping", "codec", "-drop_changed", "1"),
-        *("-err_detect", "explode", "-i", f"file:{source.absolute()}"),
+        *("-err_detect", "explode", "-format_whitelist", ",".join(CONTAINERS), "-i", f"file:{source.absolute()}"),
     ]
 
 
@@ -123,6 +129,8 @@ def complaints(result: ToolResult) -> list[str]:
     messages = [_PREFIX.sub("", line).strip() for line in lines if _ERROR_LINE.search(line)]
     if any(_CHANGED_LINE.search(line) for line in lines):
         messages.append("the stream changes its frame size or pixel format in the middle")
+    if not result.stderr_is_whole:
+        messages.append("its log is too long to be read to its end")
     return list(dict.fromkeys(messages))
 
 

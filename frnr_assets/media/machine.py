@@ -21,7 +21,10 @@ def available_memory_bytes(cgroup: Path = _CGROUP, meminfo: Path = Path("/proc/m
     available = int(fields["MemAvailable"].split()[0]) * 1024
     limit = _read(cgroup / "memory.max").strip()
     if limit.isdigit():
-        available = min(available, max(0, int(limit) - int(_read(cgroup / "memory.current") or 0)))
+        usage = int(_read(cgroup / "memory.current") or 0)
+        # The kernel gives the page cache back when it is needed.
+        cache = dict(line.split() for line in _read(cgroup / "memory.stat").splitlines()).get("inactive_file", "0")
+        available = min(available, max(0, int(limit) - usage + int(cache)))
     return available
 
 

@@ -132,4 +132,7 @@ class WorkPool:
             state.finished.put(step)
             if isinstance(step, Step):
                 self._add(state, step.then)
-                self._dispatch(state)
+                try:
+                    self._dispatch(state)
+                except BaseException as defect:  # noqa: BLE001 - concurrent.futures would swallow it
+                    state.finished.put(defect)

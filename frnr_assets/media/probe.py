@@ -11,6 +11,8 @@ from typing import Any
 from frnr_assets.media.process import ToolFailed, ToolRunner
 
 PROBE_TIMEOUT_S = 60.0
+# libavformat's demuxers that may open a source: mov and mp4, matroska and webm, avi, mpegts.
+CONTAINERS = ("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpegts")
 # x264's CRF and libvmaf's motion both assume a plausible frame rate. Outside these frames per second a rate is the
 # artefact of a broken header.
 MIN_RATE, MAX_RATE = 1, 240
@@ -86,7 +88,7 @@ def probe_source(source: Path, runner: ToolRunner) -> Probe:
         ToolFailed: the probe was killed from outside.
     """
     script = Path(__file__).with_name("_probe.py")
-    argv = [sys.executable, "-I", str(script), str(source.absolute())]
+    argv = [sys.executable, "-I", str(script), ",".join(CONTAINERS), str(source.absolute())]
     try:
         result = runner.run(argv, cwd=Path("/"), timeout_s=PROBE_TIMEOUT_S)
     except ToolFailed as error:

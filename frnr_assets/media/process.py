@@ -32,6 +32,7 @@ class ToolResult:
         wall_s: seconds from start to exit.
         cpu_s: user and system seconds of the process.
         peak_rss_bytes: largest resident memory of the process.
+        stderr_is_whole: whether nothing of standard error was dropped.
     """
 
     argv: tuple[str, ...]
@@ -41,6 +42,7 @@ class ToolResult:
     wall_s: float
     cpu_s: float
     peak_rss_bytes: int
+    stderr_is_whole: bool = True
 
     @property
     def command(self) -> str:
@@ -146,14 +148,15 @@ class ToolRunner:
             Cancelled: ``cancel`` was called.
         """
         # prlimit and setpriv would report a missing program with a status of their own.
-        if shutil.which(argv[0]) is None:
+        program = shutil.which(argv[0])
+        if program is None:
             raise ToolFailed(f"{argv[0]} is not an executable file")
         started = time.monotonic()
         with self._lock:
             if self._cancelled:
                 raise Cancelled
             process = subprocess.Popen(
-                [*_wrapper(timeout_s), *argv],
+                [*_wrapper(timeout_s), program, *argv[1:]],
                 cwd=cwd,
                 env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
@@ -165,6 +168,9 @@ class ToolRunner:
         timed_out = False
         try:
             stdout, stderr, timed_out = _drain(process, started + timeout_s)
+        except BaseException:
+            _kill(process.pid)
+            raise
         finally:
             with self._lock:
                 if timed_out or self._cancelled:
@@ -178,7 +184,8 @@ class ToolRunner:
             argv=tuple(argv),
             returncode=process.returncode,
             stdout=stdout.decode(errors="replace"),
-            stderr=stderr.decode(errors="replace"),
+            stderr=stderr[-STDERR_LIMIT_BYTES:].decode(errors="replace"),
+            stderr_is_whole=len(stderr) <= STDERR_LIMIT_BYTES,
             wall_s=time.monotonic() - started,
             cpu_s=usage.ru_utime + usage.ru_stime,
             peak_rss_bytes=usage.ru_maxrss * 1024,
@@ -238,7 +245,8 @@ def _drain(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, by
                     else:
                         selector.unregister(key.fileobj)
                 del stdout[STDOUT_LIMIT_BYTES:]
-                del stderr[:-STDERR_LIMIT_BYTES]
+                # One byte more than is kept, to know that something was dropped.
+                del stderr[: -STDERR_LIMIT_BYTES - 1]
     finally:
         os.close(exit_fd)
     return bytes(stdout), bytes(stderr), False

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import math
 import os
 import re
 import stat
@@ -79,9 +78,16 @@ def working_format(probe: Probe, encoder: Encoder) -> WorkingFormat:
     if (width, height) != (probe.width, probe.height):
         filters.append(f"crop={width}:{height}:0:0:exact=1")
     if pix_fmt != probe.pix_fmt:
-        matrix = ":out_color_matrix=bt709:out_range=tv" if probe.chroma == "rgb" else ""
         # Without these flags swscale's result depends on the machine's instruction set.
-        filters.append(f"scale=flags=bicubic+accurate_rnd+full_chroma_int+bitexact{matrix}")
+        scale = "scale=flags=bicubic+accurate_rnd+full_chroma_int+bitexact"
+        if probe.chroma == "rgb":
+            filters.append(f"{scale}:out_color_matrix=bt709:out_range=limited")
+        elif probe.chroma == "gray":
+            # swscale takes gray for full range, whatever it is, and would squeeze it into the limited range of YUV.
+            filters += [f"{scale}:in_range=full:out_range=full", f"setparams=range={probe.color_range}"]
+        else:
+            kept = "full" if probe.color_range == "pc" else "limited"
+            filters.append(f"{scale}:in_range={kept}:out_range={kept}")
     filters.append(f"format={pix_fmt}")
     return WorkingFormat(width, height, pix_fmt, ",".join(filters))
 
@@ -252,7 +258,8 @@ def decode_reference(
 
 def _shot_durations(scores: Sequence[float], rate: Fraction) -> list[float]:
     """Split the frames into shots, each starting at a frame that scores as a change; durations in seconds."""
-    starts = [0, *(index for index, score in enumerate(scores) if index and score >= SHOT_CHANGE_SCORE)]
+    # scdet scores the change of the change, so the second frame has nothing to be compared with.
+    starts = [0, *(index for index, score in enumerate(scores) if index > 1 and score >= SHOT_CHANGE_SCORE)]
     ends = [*starts[1:], len(scores)]
     return [float((end - start) / rate) for start, end in zip(starts, ends, strict=True)]
 
@@ -261,5 +268,5 @@ def _is_variable(times: Sequence[str], rate: Fraction) -> bool:
     seconds = [float(time) for time in times if time != "NOPTS"]
     nominal = float(1 / rate)
     return len(seconds) < len(times) or any(
-        not math.isclose(later - earlier, nominal, rel_tol=0.25) for earlier, later in itertools.pairwise(seconds)
+        abs(later - earlier - nominal) > nominal / 4 for earlier, later in itertools.pairwise(seconds)
     )

@@ -103,12 +103,15 @@ def read_vmaf_log(path: Path, frames: int) -> tuple[tuple[float, ...], Mapping[s
         ValueError: not JSON, not ``frames`` frames in order, a feature missing, or a value that is not finite.
     """
     log: dict[str, Any] = json.loads(path.read_text())
-    entries = log.get("frames", [])
-    if [entry["frameNum"] for entry in entries] != list(range(frames)):
-        raise ValueError(f"libvmaf scored {len(entries)} frames of {frames}")
-    metrics: list[dict[str, float]] = [entry["metrics"] for entry in entries]
-    columns = {name: _column(metrics, name) for name in ("vmaf", *CANONICAL6_FEATURES)}
-    return columns.pop("vmaf"), columns, str(log["version"])
+    try:
+        entries = log["frames"]
+        if [entry["frameNum"] for entry in entries] != list(range(frames)):
+            raise ValueError(f"libvmaf scored {len(entries)} frames of {frames}")
+        metrics: list[dict[str, float]] = [entry["metrics"] for entry in entries]
+        columns = {name: _column(metrics, name) for name in ("vmaf", *CANONICAL6_FEATURES)}
+        return columns.pop("vmaf"), columns, str(log["version"])
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"libvmaf's log is not one: {error!r}") from error
 
 
 def _column(metrics: Sequence[Mapping[str, float]], name: str) -> tuple[float, ...]:

@@ -98,13 +98,6 @@ def test_further_parameters_reach_the_encoder(encode: Encode) -> None:
     assert encode().statistics.columns["enc_internal_intra_ratio"] < 1.0
 
 
-@pytest.mark.xfail(
-    strict=True, raises=ToolFailed, reason="they replace the ones that write the statistics: every cell fails"
-)
-def test_further_x264_params_are_added_to_those_of_the_statistics(encode: Encode) -> None:
-    encode(extra=("-x264-params", "aq-mode=0"))
-
-
 @pytest.mark.parametrize("frames", [11, 13])
 def test_an_encode_with_another_number_of_frames_is_no_distortion(
     frames: int, encode: Encode, reference: Reference

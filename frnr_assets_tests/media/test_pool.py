@@ -255,7 +255,6 @@ class ShortLived(Executor):
         return future
 
 
-@pytest.mark.xfail(strict=True, reason="what submit raises in the thread of a finished piece is lost: run() never ends")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_an_executor_that_goes_away_does_not_leave_the_consumer_waiting() -> None:
     ended: Future[BaseException | None] = Future()

@@ -148,7 +148,6 @@ def test_a_rate_that_no_camera_has_is_refused(
             "notes.txt",
             b"Not a video at all.\n" * 100,
             "",
-            marks=pytest.mark.xfail(strict=True, reason="libavformat's tty demuxer decodes it as ANSI art"),
         ),
     ],
 )
@@ -162,7 +161,6 @@ def test_what_is_no_video_is_unusable(
         probe_source(file, runner)
 
 
-@pytest.mark.xfail(strict=True, reason="no demuxer is ruled out: the script is followed to the other file")
 def test_an_upload_cannot_name_other_files_to_be_read(make_clip: MakeClip, runner: ToolRunner, tmp_path: Path) -> None:
     make_clip(tmp_path / "private.mp4")
     upload = tmp_path / "upload.mp4"

@@ -131,7 +131,6 @@ class Interrupted(BaseException):
     """As Dagster raises it in the main thread."""
 
 
-@pytest.mark.xfail(strict=True, reason="run() waits for the program to end by itself, and holds the lock meanwhile")
 def test_an_interruption_does_not_wait_for_the_program(tmp_path: Path) -> None:
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise Interrupted
@@ -173,7 +172,6 @@ def test_a_missing_program_is_named(runner: ToolRunner, program: str, tmp_path: 
     assert failure.value.detail == failure.value.reason
 
 
-@pytest.mark.xfail(strict=True, reason="looked up on the caller's PATH, started with another")
 def test_a_program_on_the_callers_path_is_found(
     runner: ToolRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,7 +92,7 @@ UPLOADS = (
         "gray.mkv",
         f"testsrc2=size=64x48:rate=24,trim=end_frame=12,{NOISE},format=gray",
         FFV1,
-        f"{CONVERSION},format=yuv420p",
+        f"{CONVERSION}:in_range=full:out_range=full,format=yuv420p",
         "64x48",
         "yuv420p",
         Fraction(24),
