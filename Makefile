@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The folder that the UI shows: the checkout when it has a frnr.toml, else the demo.
 DIR ?= $(if $(wildcard frnr.toml),.,demo)
 
-.PHONY: demo ui test lint lock clean
+.PHONY: demo ui test lint bench lock clean
 
 demo: .venv/installed
 	$(BIN)/frnr demo
@@ -21,6 +21,9 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+bench: .venv/installed
+	$(BIN)/python -m bench.batch
 
 # Debian splits the part of Python that makes environments into a package of its own.
 .venv/installed: requirements.lock pyproject.toml

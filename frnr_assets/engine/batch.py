@@ -242,18 +242,20 @@ class Engine:
         facts = {row["clip"]: row for row in self.tables.references.read(_of(cells)).iter_rows(named=True)}
         known = self._known_rows(cells)
         requests: list[SweepRequest] = []
+        decided: list[CellOutcome] = []
         for clip, crfs in cells.items():
-            decided, request = self._what_is_missing(clip, crfs, facts.get(clip.key), {} if recompute else known)
-            yield from decided
+            outcomes, request = self._what_is_missing(clip, crfs, facts.get(clip.key), {} if recompute else known)
+            decided += outcomes
             if request:
                 requests.append(request)
         by_key = {clip.key: clip for clip in cells}
         with scratch_folder(self.tables.scratch) as scratch:
-            for outcomes in measure_sweeps(requests, toolchain=self.toolchain, pool=self.pool, scratch=scratch):
-                failed = [outcome for outcome in outcomes if isinstance(outcome, CellFailed)]
-                rows = [
-                    self._row(cell, by_key[cell.clip], run_id) for cell in outcomes if isinstance(cell, CellMeasured)
-                ]
+            batches = measure_sweeps(requests, toolchain=self.toolchain, pool=self.pool, scratch=scratch)
+            # Only now, so that the cores work while these are recorded.
+            yield from decided
+            for batch in batches:
+                failed = [cell for cell in batch if isinstance(cell, CellFailed)]
+                rows = [self._row(cell, by_key[cell.clip], run_id) for cell in batch if isinstance(cell, CellMeasured)]
                 if rows:
                     self.tables.feature_rows.append(rows)
                 yield from failed

@@ -71,18 +71,21 @@ class WorkPool:
         self._sequence = itertools.count()
 
     def run(self, works: Iterable[Work[T]]) -> Iterator[tuple[T, ...]]:
-        """Run the works and all that they lead to, yielding the values of each step that has any.
+        """Start the works at once, and iterate over the values of every step, of them and of what they lead to.
 
         Closing the iterator stops new work from being started; what runs is the caller's to end.
 
         Raises:
-            BaseException: whatever a ``finish`` raised; that is a defect.
+            BaseException: while iterating, whatever a ``finish`` raised; that is a defect.
         """
         state = _State[T]()
+        with self._lock:
+            self._add(state, works)
+            self._dispatch(state)
+        return self._values(state)
+
+    def _values(self, state: _State[T]) -> Iterator[tuple[T, ...]]:
         try:
-            with self._lock:
-                self._add(state, works)
-                self._dispatch(state)
             while True:
                 try:
                     step = state.finished.get(timeout=WAKE_UP_S)

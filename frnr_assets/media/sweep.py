@@ -79,7 +79,7 @@ CellOutcome = CellMeasured | CellFailed
 def measure_sweeps(
     requests: Sequence[SweepRequest], *, toolchain: Toolchain, pool: WorkPool, scratch: Path
 ) -> Iterator[tuple[CellOutcome, ...]]:
-    """Measure cells, yielding each exactly once as it is done, in no particular order, those done together together.
+    """Start measuring cells, and iterate over them as they are done: each exactly once, those done together together.
 
     Each encode is a piece of work, and so is the scoring of a clip's encodes together; when cores would idle at the
     end, a scoring is split. If a scoring of several cells fails, each is scored alone, so that a cell's failure is
@@ -92,7 +92,12 @@ def measure_sweeps(
         scratch: a folder of this call's own.
     """
     sweeps = [_Sweep(index, request, toolchain, scratch / str(index)) for index, request in enumerate(requests)]
-    for outcomes in pool.run([work for sweep in sweeps for work in sweep.start()]):
+    return _tidied(pool.run([work for sweep in sweeps for work in sweep.start()]), scratch)
+
+
+def _tidied(batches: Iterator[tuple[CellOutcome, ...]], scratch: Path) -> Iterator[tuple[CellOutcome, ...]]:
+    """Delete the encodes of a batch of outcomes when the next is asked for."""
+    for outcomes in batches:
         yield outcomes
         for outcome in outcomes:
             if isinstance(outcome, CellMeasured) and outcome.distortion.path.is_relative_to(scratch):

@@ -1,0 +1,291 @@
+"""The cost of a batch: a Dagster run over a batch of clips, against the bare ffmpeg commands for the same cells."""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import dagster as dg
+
+from frnr_assets.automation import CELLS, INGEST, REFERENCES
+from frnr_assets.corpus.tables import Tables
+from frnr_assets.definitions import build_definitions
+from frnr_assets.media.encode import EncodeSettings, encode_distortion, encode_memory_bytes
+from frnr_assets.media.encoders import LIBX264
+from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
+from frnr_assets.media.process import TimeLimits, ToolResult, ToolRunner
+from frnr_assets.media.reference import decode_reference, fingerprint
+from frnr_assets.media.score import score_distortions, score_memory_bytes
+from frnr_assets.media.toolchain import open_ffmpeg
+from frnr_assets.settings import load_settings
+from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_PRESET, DEFAULT_VMAF_MODEL
+
+CLIPS = 12
+FRAME_SIZES = ((960, 540), (1920, 1080), (3840, 2160))
+SCENES = (
+    "mandelbrot=size=480x270:rate=30:start_scale={scale}",
+    "testsrc2=size=480x270:rate=30,rotate=t*{scale}",
+    "gradients=size=480x270:rate=30:seed={index}:speed=0.02",
+)
+SAMPLE_S = 0.1
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table."""
+
+    name: str
+    value: float
+    unit: str
+    target: str = ""
+
+
+def main() -> None:
+    """Measure, print the table, and write it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=Path, help="folder of clips (default: clips made for the purpose)")
+    parser.add_argument("--output", type=Path, default=Path("bench.json"), help="(default: %(default)s)")
+    arguments = parser.parse_args()
+    runner = ToolRunner()
+    ffmpeg = open_ffmpeg(None, runner)
+    with tempfile.TemporaryDirectory(prefix="frnr-bench-") as name:
+        folder = Path(name)
+        clips = (
+            sorted(arguments.clips.absolute().glob("*.*4")) if arguments.clips else make_clips(folder, ffmpeg, runner)
+        )
+        figures = [*batch_figures(folder, clips, ffmpeg), *memory_figures(folder, ffmpeg)]
+    machine = {
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+    }
+    print(f"{machine['cores']} cores, {machine['machine']}, Python {machine['python']}, {ffmpeg.version}\n")
+    for figure in figures:
+        print(f"{figure.name:<58} {figure.value:>10.3f} {figure.unit:<6} {figure.target}")
+    report = {"machine": machine, "ffmpeg": ffmpeg.version, "figures": [asdict(figure) for figure in figures]}
+    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def make_clips(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> list[Path]:
+    """Make clips of different scenes and lengths, 3 to 5 seconds of 480 x 270."""
+    clips = folder / "clips"
+    clips.mkdir()
+    for index in range(CLIPS):
+        scene = SCENES[index % len(SCENES)].format(index=index, scale=0.2 + 0.1 * index)
+        graph = f"{scene},trim=end_frame={90 + 5 * index},noise=alls=10:allf=t[v]"
+        encode = ("-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "veryfast", "-crf", "27", f"clip{index:02}.mp4")
+        args = ["-filter_complex", graph, "-map", "[v]", *encode]
+        run_ffmpeg(ffmpeg, args, f"making clip {index}", runner=runner, cwd=clips, timeout_s=600)
+    return sorted(clips.iterdir())
+
+
+def batch_figures(folder: Path, clips: Sequence[Path], ffmpeg: FFmpeg) -> Iterator[Figure]:
+    """Measure one batch with the whole sweep, through Dagster and bare, turn about."""
+    project = folder / "project"
+    project.mkdir()
+    (project / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    (project / "manifest.jsonl").write_text("".join(json.dumps({"src": str(clip)}) + "\n" for clip in clips))
+    (project / "frnr.toml").write_text('manifest = "manifest.jsonl"\n')
+    start_up = cpu_of(lambda: run_job(project, INGEST))
+    with dg.DagsterInstance.from_config(str(project)) as instance:
+        keys = list(instance.get_dynamic_partitions("clip"))
+    run_job(project, REFERENCES, keys[0], keys[-1])
+    first, last = f"{keys[0]}|{DEFAULT_CRF_SWEEP[0]}", f"{keys[-1]}|{DEFAULT_CRF_SWEEP[-1]}"
+    with sampled(project / "data" / "scratch") as peaks:
+        whole = cpu_of(lambda: run_job(project, CELLS, first, last))
+    seconds = step_seconds(project)
+    bare = cpu_of(lambda: bare_commands(project, folder / "bare", clips, ffmpeg))
+    rows = Tables(project / "data").feature_rows.read()
+    cells = len(rows)
+    raw_bytes = sum(row["frames"] * row["width"] * row["height"] * 3 // 2 for row in rows.filter(crf=18).to_dicts())
+    cores = len(os.sched_getaffinity(0))
+    yield Figure("cells", cells, "")
+    yield Figure("CPU of the bare commands", bare, "s")
+    yield Figure("CPU of the Dagster run, start-up included", whole, "s")
+    yield Figure("CPU of start-up", start_up, "s")
+    yield Figure("CPU of the run / CPU of the bare commands", whole / bare, "", "at most 1.08")
+    yield Figure("... start-up left out", (whole - start_up) / bare, "")
+    yield Figure("cores busy, from first cell to last", (whole - start_up) / (seconds * cores), "", "at least 0.90")
+    yield Figure("rows per second", cells / seconds, "1/s")
+    yield Figure("peak scratch", peaks["scratch"] / 2**20, "MiB")
+    yield Figure("peak scratch / raw YUV of the clips", peaks["scratch"] / raw_bytes, "", "under 0.05")
+    yield Figure("peak resident memory of the run and its tools", peaks["memory"] / 2**20, "MiB")
+
+
+def bare_commands(project: Path, folder: Path, clips: Sequence[Path], ffmpeg: FFmpeg) -> None:
+    """Run, one after the other, decode + encode for each cell and one scoring for each clip, as a person would."""
+    references = {row["src"]: row for row in Tables(project / "data").references.read().to_dicts()}
+    folder.mkdir()
+    start = [str(ffmpeg.path), "-v", "error", "-nostdin", "-y"]
+    for clip in clips:
+        facts = references[str(clip)]
+        leg = f"{facts['working_filters']},settb={facts['rate_den']}/{facts['rate_num']},setpts=N"
+        source = ("-threads", "1", "-noautorotate", "-i", str(clip))
+        for crf in DEFAULT_CRF_SWEEP:
+            timing = ("-fps_mode", "passthrough", "-enc_time_base", f"{facts['rate_den']}:{facts['rate_num']}")
+            encoder = ("-c:v", "libx264", "-preset", DEFAULT_PRESET, "-crf", str(crf), "-threads", "1")
+            call([*start, *source, "-map", "0:V:0", "-vf", leg, *timing, *encoder, f"{crf}.mp4"], folder)
+        inputs = [arg for crf in DEFAULT_CRF_SWEEP for arg in ("-threads", "1", "-i", f"{crf}.mp4")]
+        count = len(DEFAULT_CRF_SWEEP)
+        graph = f"[{count}:V:0]{leg},split={count}" + "".join(f"[r{i}]" for i in range(count))
+        for i in range(count):
+            model = f"libvmaf=model=version={DEFAULT_VMAF_MODEL}:log_fmt=json:log_path={i}.json"
+            graph += f";[{i}:V:0]{leg}[d{i}];[d{i}][r{i}]{model}[o{i}]"
+        outputs = [arg for i in range(count) for arg in ("-map", f"[o{i}]", "-f", "null", "-")]
+        call([*start, "-filter_complex_threads", "1", *inputs, *source, "-filter_complex", graph, *outputs], folder)
+
+
+def memory_figures(folder: Path, ffmpeg: FFmpeg) -> Iterator[Figure]:
+    """Measure the peak resident memory of the two kinds of work by frame size, beside what the pool reckons with."""
+    for width, height in FRAME_SIZES:
+        recording = _Recording()
+        scratch = folder / f"memory{height}"
+        scratch.mkdir()
+        scene = f"testsrc2=size={width}x{height}:rate=30,trim=end_frame=60[v]"
+        upload = ("-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "30", "clip.mp4")
+        args = ["-filter_complex", scene, "-map", "[v]", *upload]
+        run_ffmpeg(ffmpeg, args, "making a clip", runner=recording, cwd=scratch, timeout_s=600)
+        clip, settings, limits = scratch / "clip.mp4", EncodeSettings(LIBX264, DEFAULT_PRESET), TimeLimits()
+        reference = decode_reference(
+            clip, fingerprint(clip), ffmpeg=ffmpeg, encoder=LIBX264, runner=recording, limits=limits, scratch=scratch
+        )
+        encode = encode_distortion(
+            clip, reference, 28, settings=settings, ffmpeg=ffmpeg, runner=recording, limits=limits, scratch=scratch
+        )
+        encode_bytes = recording.results[-1].peak_rss_bytes
+        yield Figure(f"memory of an encode, {height}p", encode_bytes / 2**20, "MiB")
+        yield Figure(
+            "... / what the pool reckons with", encode_bytes / encode_memory_bytes(width, height), "", "under 1"
+        )
+        for cells in (1, 5):
+            logs = scratch / f"score{cells}"
+            logs.mkdir()
+            score_distortions(
+                clip,
+                reference,
+                [encode.path] * cells,
+                vmaf_model=DEFAULT_VMAF_MODEL,
+                ffmpeg=ffmpeg,
+                runner=recording,
+                limits=limits,
+                scratch=logs,
+            )
+            score_bytes = recording.results[-1].peak_rss_bytes
+            reckoned = score_memory_bytes(width, height, cells)
+            yield Figure(f"memory of scoring {cells} at once, {height}p", score_bytes / 2**20, "MiB")
+            yield Figure("... / what the pool reckons with", score_bytes / reckoned, "", "under 1")
+
+
+class _Recording(ToolRunner):
+    """A runner that remembers what its programs used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: list[ToolResult] = []
+
+    def run(self, argv: Sequence[str], *, cwd: Path, timeout_s: float) -> ToolResult:
+        result = super().run(argv, cwd=cwd, timeout_s=timeout_s)
+        self.results.append(result)
+        return result
+
+
+def run_job(project: Path, job: str, *cells: str) -> None:
+    """Run a job in a process of its own."""
+    call([sys.executable, "-m", "bench.batch", "--job", str(project), job, *cells], Path(__file__).parents[1])
+
+
+def job_main(project: Path, job: str, first: str = "", last: str = "") -> None:
+    """Be that process."""
+    os.chdir(project)
+    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last} if first else {}
+    with dg.DagsterInstance.from_config(str(project)) as instance:
+        definition = build_definitions(load_settings(project)).resolve_job_def(job)
+        definition.execute_in_process(
+            instance=instance, tags=tags, run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+        )
+
+
+def step_seconds(project: Path) -> float:
+    """Return the wall-clock seconds of the newest run's step."""
+    with dg.DagsterInstance.from_config(str(project)) as instance:
+        (run,) = instance.get_runs(limit=1)
+        (statistics,) = instance.get_run_step_stats(run.run_id)
+    if statistics.start_time is None or statistics.end_time is None:
+        raise RuntimeError("the run has no finished step")
+    return statistics.end_time - statistics.start_time
+
+
+def cpu_of(work: Callable[[], None]) -> float:
+    """Return the user and system seconds of all processes that some work starts and waits for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    work()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def call(argv: Sequence[str], cwd: Path) -> None:
+    """Run a program and insist that it succeeds."""
+    subprocess.run(argv, cwd=cwd, check=True, stdin=subprocess.DEVNULL)
+
+
+@contextmanager
+def sampled(scratch: Path) -> Iterator[dict[str, float]]:
+    """Sample the bytes in a folder and the resident memory of all processes started from here; yield the peaks."""
+    peaks = {"scratch": 0.0, "memory": 0.0}
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(SAMPLE_S):
+            peaks["scratch"] = max(peaks["scratch"], sum(map(_size, scratch.rglob("*"))))
+            peaks["memory"] = max(
+                peaks["memory"], sum(_resident_bytes(process) for process in _descendants(os.getpid()))
+            )
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        done.set()
+        thread.join()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
+
+
+def _descendants(parent: int) -> Iterator[int]:
+    try:
+        children = Path(f"/proc/{parent}/task").glob("*/children")
+        found = [int(child) for listing in children for child in listing.read_text().split()]
+    except OSError:
+        return
+    for child in found:
+        yield child
+        yield from _descendants(child)
+
+
+def _resident_bytes(process: int) -> int:
+    try:
+        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--job"]:
+        job_main(Path(sys.argv[2]), *sys.argv[3:])
+    else:
+        main()
