@@ -22,7 +22,7 @@ from frnr_assets.definitions import build_definitions
 from frnr_assets.media.encode import EncodeSettings, encode_distortion, encode_memory_bytes
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
-from frnr_assets.media.process import TimeLimits, ToolResult, ToolRunner
+from frnr_assets.media.process import TimeLimits, ToolRunner
 from frnr_assets.media.reference import decode_reference, fingerprint
 from frnr_assets.media.score import score_distortions, score_memory_bytes
 from frnr_assets.media.toolchain import open_ffmpeg
@@ -36,7 +36,7 @@ SCENES = (
     "testsrc2=size=480x270:rate=30,rotate=t*{scale}",
     "gradients=size=480x270:rate=30:seed={index}:speed=0.02",
 )
-SAMPLE_S = 0.1
+SAMPLE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def main() -> None:
         clips = (
             sorted(arguments.clips.absolute().glob("*.*4")) if arguments.clips else make_clips(folder, ffmpeg, runner)
         )
-        figures = [*batch_figures(folder, clips, ffmpeg), *memory_figures(folder, ffmpeg)]
+        figures = [*batch_figures(folder, clips, ffmpeg), *memory_figures(folder, ffmpeg, runner)]
     machine = {
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
@@ -117,7 +117,7 @@ def batch_figures(folder: Path, clips: Sequence[Path], ffmpeg: FFmpeg) -> Iterat
     yield Figure("cores busy, from first cell to last", (whole - start_up) / (seconds * cores), "", "at least 0.90")
     yield Figure("rows per second", cells / seconds, "1/s")
     yield Figure("peak scratch", peaks["scratch"] / 2**20, "MiB")
-    yield Figure("peak scratch / raw YUV of the clips", peaks["scratch"] / raw_bytes, "", "under 0.05")
+    yield Figure("peak scratch / raw YUV of the clips", peaks["scratch"] / raw_bytes, "")
     yield Figure("peak resident memory of the run and its tools", peaks["memory"] / 2**20, "MiB")
 
 
@@ -144,58 +144,46 @@ def bare_commands(project: Path, folder: Path, clips: Sequence[Path], ffmpeg: FF
         call([*start, "-filter_complex_threads", "1", *inputs, *source, "-filter_complex", graph, *outputs], folder)
 
 
-def memory_figures(folder: Path, ffmpeg: FFmpeg) -> Iterator[Figure]:
+def memory_figures(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator[Figure]:
     """Measure the peak resident memory of the two kinds of work by frame size, beside what the pool reckons with."""
+    settings, limits = EncodeSettings(LIBX264, DEFAULT_PRESET), TimeLimits()
     for width, height in FRAME_SIZES:
-        recording = _Recording()
         scratch = folder / f"memory{height}"
         scratch.mkdir()
         scene = f"testsrc2=size={width}x{height}:rate=30,trim=end_frame=60[v]"
         upload = ("-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "30", "clip.mp4")
         args = ["-filter_complex", scene, "-map", "[v]", *upload]
-        run_ffmpeg(ffmpeg, args, "making a clip", runner=recording, cwd=scratch, timeout_s=600)
-        clip, settings, limits = scratch / "clip.mp4", EncodeSettings(LIBX264, DEFAULT_PRESET), TimeLimits()
+        run_ffmpeg(ffmpeg, args, "making a clip", runner=runner, cwd=scratch, timeout_s=600)
+        clip = scratch / "clip.mp4"
         reference = decode_reference(
-            clip, fingerprint(clip), ffmpeg=ffmpeg, encoder=LIBX264, runner=recording, limits=limits, scratch=scratch
+            clip, fingerprint(clip), ffmpeg=ffmpeg, encoder=LIBX264, runner=runner, limits=limits, scratch=scratch
         )
-        encode = encode_distortion(
-            clip, reference, 28, settings=settings, ffmpeg=ffmpeg, runner=recording, limits=limits, scratch=scratch
-        )
-        encode_bytes = recording.results[-1].peak_rss_bytes
-        yield Figure(f"memory of an encode, {height}p", encode_bytes / 2**20, "MiB")
-        yield Figure(
-            "... / what the pool reckons with", encode_bytes / encode_memory_bytes(width, height), "", "under 1"
-        )
-        for cells in (1, 5):
+        with sampled(scratch) as peaks:
+            encode = encode_distortion(
+                clip, reference, 28, settings=settings, ffmpeg=ffmpeg, runner=runner, limits=limits, scratch=scratch
+            )
+        yield from _beside(f"an encode, {height}p", peaks["memory"], encode_memory_bytes(width, height))
+        for cells in (1, len(DEFAULT_CRF_SWEEP)):
             logs = scratch / f"score{cells}"
             logs.mkdir()
-            score_distortions(
-                clip,
-                reference,
-                [encode.path] * cells,
-                vmaf_model=DEFAULT_VMAF_MODEL,
-                ffmpeg=ffmpeg,
-                runner=recording,
-                limits=limits,
-                scratch=logs,
-            )
-            score_bytes = recording.results[-1].peak_rss_bytes
-            reckoned = score_memory_bytes(width, height, cells)
-            yield Figure(f"memory of scoring {cells} at once, {height}p", score_bytes / 2**20, "MiB")
-            yield Figure("... / what the pool reckons with", score_bytes / reckoned, "", "under 1")
+            with sampled(scratch) as peaks:
+                score_distortions(
+                    clip,
+                    reference,
+                    [encode.path] * cells,
+                    vmaf_model=DEFAULT_VMAF_MODEL,
+                    ffmpeg=ffmpeg,
+                    runner=runner,
+                    limits=limits,
+                    scratch=logs,
+                )
+            what = f"scoring {cells} at once, {height}p"
+            yield from _beside(what, peaks["memory"], score_memory_bytes(width, height, cells))
 
 
-class _Recording(ToolRunner):
-    """A runner that remembers what its programs used."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.results: list[ToolResult] = []
-
-    def run(self, argv: Sequence[str], *, cwd: Path, timeout_s: float) -> ToolResult:
-        result = super().run(argv, cwd=cwd, timeout_s=timeout_s)
-        self.results.append(result)
-        return result
+def _beside(what: str, used_bytes: float, reckoned_bytes: int) -> Iterator[Figure]:
+    yield Figure(f"memory of {what}", used_bytes / 2**20, "MiB")
+    yield Figure("... / what the pool reckons with", used_bytes / reckoned_bytes, "", "under 1")
 
 
 def run_job(project: Path, job: str, *cells: str) -> None:

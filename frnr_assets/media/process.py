@@ -31,7 +31,6 @@ class ToolResult:
         stderr: standard error, at most ``STDERR_LIMIT_BYTES`` from its end.
         wall_s: seconds from start to exit.
         cpu_s: user and system seconds of the process.
-        peak_rss_bytes: largest resident memory of the process.
         stderr_is_whole: whether nothing of standard error was dropped.
     """
 
@@ -41,7 +40,6 @@ class ToolResult:
     stderr: str
     wall_s: float
     cpu_s: float
-    peak_rss_bytes: int
     stderr_is_whole: bool = True
 
     @property
@@ -188,7 +186,6 @@ class ToolRunner:
             stderr_is_whole=len(stderr) <= STDERR_LIMIT_BYTES,
             wall_s=time.monotonic() - started,
             cpu_s=usage.ru_utime + usage.ru_stime,
-            peak_rss_bytes=usage.ru_maxrss * 1024,
         )
         if cancelled:
             raise Cancelled

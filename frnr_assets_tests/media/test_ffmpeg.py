@@ -39,7 +39,7 @@ def script(tmp_path: Path) -> MakeScript:
 
 
 def log(stderr: str, stdout: str = "") -> ToolResult:
-    return ToolResult(("ffmpeg",), 0, stdout, stderr, 1.0, 1.0, 1)
+    return ToolResult(("ffmpeg",), 0, stdout, stderr, 1.0, 1.0)
 
 
 def test_the_ffmpeg_of_the_wheel_is_used_unless_another_is_configured(runner: ToolRunner, script: MakeScript) -> None:

@@ -248,9 +248,8 @@ def test_a_program_works_in_the_folder_it_was_given(runner: ToolRunner, tmp_path
 
 
 def test_what_a_program_used_is_reported(runner: ToolRunner, tmp_path: Path) -> None:
-    script = "import time\nblock = b'x' * (64 << 20)\nwhile time.process_time() < 0.2: pass"
+    script = "import time\nwhile time.process_time() < 0.2: pass"
     result = runner.run([sys.executable, "-I", "-c", script], cwd=tmp_path, timeout_s=LONG_S)
-    assert result.peak_rss_bytes > 64 << 20
     assert result.wall_s >= result.cpu_s * 0.9
     assert result.cpu_s >= 0.2
 
@@ -274,7 +273,7 @@ def test_no_descriptor_is_left_open(runner: ToolRunner, tmp_path: Path) -> None:
 
 
 def test_a_failure_keeps_its_log_on_the_way_from_another_process() -> None:
-    result = ToolResult(("ffmpeg", "-i", "a b.mp4"), 1, "", "\n".join(map(str, range(30))), 1.0, 1.0, 1)
+    result = ToolResult(("ffmpeg", "-i", "a b.mp4"), 1, "", "\n".join(map(str, range(30))), 1.0, 1.0)
     failure: ToolFailed = pickle.loads(pickle.dumps(ToolFailed("it broke", result, timed_out=True)))  # noqa: S301 - made right here
     assert (failure.reason, failure.result, str(failure)) == ("it broke", result, "it broke")
     assert failure.timed_out
