@@ -240,11 +240,11 @@ class Engine:
             OSError: the disk is full or the table cannot be written; what was yielded is durable.
         """
         facts = {row["clip"]: row for row in self.tables.references.read(_of(cells)).iter_rows(named=True)}
-        known = self._known_rows(cells)
+        known = None if recompute else self._known_rows(cells)
         requests: list[SweepRequest] = []
         decided: list[CellOutcome] = []
         for clip, crfs in cells.items():
-            outcomes, request = self._what_is_missing(clip, crfs, facts.get(clip.key), {} if recompute else known)
+            outcomes, request = self._what_is_missing(clip, crfs, facts.get(clip.key), known)
             decided += outcomes
             if request:
                 requests.append(request)
@@ -265,18 +265,20 @@ class Engine:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
 
     def _what_is_missing(
-        self, clip: Clip, crfs: Sequence[int], facts: Mapping[str, Any] | None, known: _RowsByIdentity
+        self, clip: Clip, crfs: Sequence[int], facts: Mapping[str, Any] | None, known: _RowsByIdentity | None
     ) -> tuple[Sequence[CellOutcome], SweepRequest | None]:
-        """Sort the cells of a clip into those that are decided already and those to measure."""
+        """Sort the cells of a clip into those decided already and those to measure; with no known rows, all."""
         try:
             reference = self._current_reference(clip, facts)
         except _ClipQuarantinedError as quarantine:
             return [CellQuarantined(clip.key, crf, str(quarantine)) for crf in crfs], None
         except (NotMaterialized, ClipUnusable) as problem:
             return [CellFailed(clip.key, crf, str(problem), str(problem)) for crf in crfs], None
+        if known is None:
+            return [], SweepRequest(clip.key, clip.src, reference, tuple(crfs))
         sha256 = reference.fingerprint.sha256
         shelved = {crf: self._shelved(clip, crf, sha256) for crf in crfs} if self.keep_encodes else {}
-        kept = {crf: distortion for crf, distortion in shelved.items() if distortion and known}
+        kept = {crf: distortion for crf, distortion in shelved.items() if distortion}
         rows = {crf: known.get((clip.key, cell_identity(sha256, crf, self.toolchain))) for crf in crfs}
         reusable = {crf: row for crf, row in rows.items() if row and (crf in kept or not self.keep_encodes)}
         current = {crf: {**row, **_provenance(clip, kept.get(crf))} for crf, row in reusable.items()}
@@ -284,7 +286,8 @@ class Engine:
         if updated:
             self.tables.feature_rows.append(updated)
         missing = tuple(crf for crf in crfs if crf not in reusable)
-        request = SweepRequest(clip.key, clip.src, reference, missing, kept) if missing else None
+        to_score = {crf: distortion for crf, distortion in kept.items() if crf in missing}
+        request = SweepRequest(clip.key, clip.src, reference, missing, to_score) if missing else None
         return [CellDone(row, reused=True) for row in current.values()], request
 
     def _row(self, cell: CellMeasured, clip: Clip, run_id: str) -> dict[str, Any]:

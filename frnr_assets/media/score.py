@@ -13,6 +13,10 @@ from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner
 from frnr_assets.media.reference import Reference, index_timing
 from frnr_assets.vocabulary import CANONICAL6_FEATURES
 
+# Asked for by name, because some models (the NEG ones) compute them with options of their own. A model that computes
+# them as they are shares them, at no cost.
+_FEATURES = "name=adm|name=vif|name=motion"
+
 # Resident memory of a score: one part for the decoders of the reference, one for each distortion and its libvmaf.
 # Measured at 540p, 1080p and 2160p; `make bench` prints it.
 _BASE_BYTES, _BYTES_PER_PIXEL, _BYTES_PER_PIXEL_AND_CELL = 60 << 20, 20, 80
@@ -80,7 +84,8 @@ def score_distortions(
     graph = [f"[{count}:V:0]{leg},split={count}" + "".join(f"[r{i}]" for i in range(count))]
     for i in range(count):
         graph.append(f"[{i}:V:0]{leg}[d{i}]")
-        graph.append(f"[d{i}][r{i}]libvmaf=model=version={vmaf_model}:log_fmt=json:log_path={i}.json[o{i}]")
+        options = f"model=version={vmaf_model}:feature={_FEATURES}:log_fmt=json:log_path={i}.json"
+        graph.append(f"[d{i}][r{i}]libvmaf={options}[o{i}]")
     inputs = [arg for path in (*distortions, source) for arg in input_args(path)]
     outputs = [arg for i in range(count) for arg in ("-map", f"[o{i}]", "-f", "null", "-")]
     args = ["-filter_complex_threads", "1", *inputs, "-filter_complex", ";".join(graph), *outputs]
