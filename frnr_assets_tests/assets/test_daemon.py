@@ -189,7 +189,7 @@ def test_a_backfill_with_failing_cells_keeps_the_others_and_repairs_only_the_fai
 
 def start_a_run_that_hangs(stack: Stack) -> str:
     """Launch all cells anew, with encodes that never end, and return the run once they are under way."""
-    stack.wrapper.hang(hangs=True)
+    stack.wrapper.hang(" -crf ")
     config = {"ops": {"cells": {"config": {"recompute": True}}}}
     run = stack.launch(CELLS, ALL_CELLS, config)
     until(lambda: len(processes_of(stack.folder)) == CORES, "the encodes to hang")
@@ -204,7 +204,7 @@ def test_terminating_a_run_leaves_no_program_and_no_file_behind_and_keeps_what_w
     until(lambda: list(stack.tables.scratch.iterdir()) == [], "the scratch files to go", 5)
     until(lambda: stack.status(run) == "CANCELED", "the run to be cancelled")
     assert len(stack.tables.feature_rows.read()) == rows
-    stack.wrapper.hang(hangs=False)
+    stack.wrapper.hang(None)
 
 
 def test_killing_the_run_worker_ends_its_programs_and_the_cells_can_be_launched_again(stack: Stack) -> None:
@@ -216,7 +216,7 @@ def test_killing_the_run_worker_ends_its_programs_and_the_cells_can_be_launched_
     until(lambda: processes_of(stack.folder) == [], "the programs to end", 5)
     until(lambda: stack.status(run) == "FAILURE", "the run to be shown as failed")
     assert stack.cells("feature_rows") == (0, 6), "what was planned and not done is red"
-    stack.wrapper.hang(hangs=False)
+    stack.wrapper.hang(None)
     before = stack.wrapper.encodes
     assert stack.run_to_its_end(CELLS, ALL_CELLS) == "SUCCESS"
     assert stack.cells("feature_rows") == (6, 0)

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
+from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
 from frnr_assets.automation import CELLS, INGEST, REFERENCES
 from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA
 from frnr_assets.corpus.tables import Tables
@@ -35,7 +36,9 @@ NOT_OF_THE_CELL = {"run_id", "timestamp", "recorded_ns", "encode_time_ms", "scor
 class Batch:
     """A project of 60 cells in a folder of its own."""
 
-    def __init__(self, folder: Path, clips: Path, wrapper: ToolWrapper, data_root: Path | None = None):
+    def __init__(
+        self, folder: Path, clips: Path, wrapper: ToolWrapper, data_root: Path | None = None, *, decode: bool = True
+    ):
         self.folder = folder
         self.wrapper = wrapper
         self.tables = Tables(data_root or folder / "data")
@@ -47,7 +50,8 @@ class Batch:
             f'cores = 2\nffmpeg_path = "{wrapper.path}"\n'
         )
         assert self.finish(INGEST, "", "") == 0
-        assert self.finish(REFERENCES, "clip00", f"clip{CLIPS - 1}") == 0
+        if decode:
+            assert self.finish(REFERENCES, "clip00", f"clip{CLIPS - 1}") == 0
 
     def start(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "frnr_assets_tests.assets.run_job", str(self.folder), job, first, last]
@@ -126,6 +130,29 @@ def test_a_batch_killed_at_any_moment_loses_nothing_and_repeats_only_what_was_in
     assert len(batch.rows()) == CLIPS * len(SWEEP)
     assert batch.wrapper.encodes <= CLIPS * len(SWEEP) + kills * IN_FLIGHT
     assert list(batch.tables.scratch.iterdir()) == [], "what the killed runs left behind is gone"
+
+
+def test_decoding_that_is_killed_keeps_the_references_it_has(
+    tmp_path: Path, clips: Path, ffmpeg: FFmpeg, uninterrupted: Batch
+) -> None:
+    wrapper = wrap(ffmpeg.path, tmp_path / "tool")
+    batch = Batch(tmp_path / "killed", clips, wrapper, decode=False)
+    wrapper.hang("clip0[79][.]mp4")
+    run = batch.start(REFERENCES, "clip00", f"clip{CLIPS - 1}")
+    deadline = time.monotonic() + 120
+    # Both cores hang before the last two clips are reached.
+    while len(batch.recorded(DECODED_REFERENCE)) < 8 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    assert wait_until_no_process(tmp_path, 5) == []
+    there = batch.tables.references.read()["clip"].to_list()
+    assert there == [f"clip{index:02}" for index in (*range(7), 8)]
+    assert set(batch.recorded(DECODED_REFERENCE)) == set(there)
+    wrapper.hang(None)
+    assert batch.finish(REFERENCES, "clip00", f"clip{CLIPS - 1}") == 0
+    ours, theirs = (one.tables.references.read().drop("recorded_ns") for one in (batch, uninterrupted))
+    assert ours.equals(theirs)
 
 
 def test_a_batch_records_each_cell_once_per_asset_and_run(uninterrupted: Batch) -> None:

@@ -5,16 +5,12 @@ from pathlib import Path
 
 _SCRIPT = """\
 #!/bin/sh
-case "$*" in
-*" -crf "*)
-    echo "$*" >> {folder}/encodes.log
-    if test -e {folder}/fail && echo "$*" | grep -q -f {folder}/fail; then
-        echo "[error] told to fail" >&2
-        exit 1
-    fi
-    if test -e {folder}/hang; then exec sleep 600; fi
-    ;;
-esac
+case "$*" in *" -crf "*) echo "$*" >> {folder}/encodes.log ;; esac
+if test -e {folder}/fail && echo "$*" | grep -q -e "$(cat {folder}/fail)"; then
+    echo "[error] told to fail" >&2
+    exit 1
+fi
+if test -e {folder}/hang && echo "$*" | grep -q -e "$(cat {folder}/hang)"; then exec sleep 600; fi
 exec {ffmpeg} "$@"
 """
 
@@ -33,14 +29,18 @@ class ToolWrapper:
         return len(log.read_text().splitlines()) if log.exists() else 0
 
     def fail(self, pattern: str | None) -> None:
-        """Make encodes whose command has the pattern in it fail; None for all to work again."""
-        if pattern is None:
-            (self.folder / "fail").unlink()
-        else:
-            (self.folder / "fail").write_text(f"{pattern}\n")
+        """Make commands that have the pattern in them fail; None for all to work again."""
+        self._tell("fail", pattern)
 
-    def hang(self, *, hangs: bool) -> None:
-        (self.folder / "hang").touch() if hangs else (self.folder / "hang").unlink()
+    def hang(self, pattern: str | None) -> None:
+        """Make commands that have the pattern in them never end; None for all to work again."""
+        self._tell("hang", pattern)
+
+    def _tell(self, what: str, pattern: str | None) -> None:
+        if pattern is None:
+            (self.folder / what).unlink()
+        else:
+            (self.folder / what).write_text(f"{pattern}\n")
 
 
 def wrap(ffmpeg: Path, folder: Path) -> ToolWrapper:
