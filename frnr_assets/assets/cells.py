@@ -78,11 +78,13 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
         compute: ComputeResource,
     ) -> Iterator[dg.MaterializeResult[None]]:
         wanted = cells_by_clip(context.partition_keys)
-        clips = clips_by_key(tables.tables(), wanted)
+        clips, problems = clips_by_key(tables.tables(), wanted)
         total = len(context.partition_keys)
         progress = Progress("cells", total, context.log.info)
         references = latest_parents(context, DECODED_REFERENCE, clips)
-        failed: dict[str, str] = {}
+        failed: dict[str, str] = {cell_key(key, crf): why for key, why in problems.items() for crf in wanted[key]}
+        if failed:
+            progress.count("failed", len(failed))
         with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
             requested = {clip: wanted[key] for key, clip in clips.items()}
             for outcome in engine.measure_cells(requested, run_id=context.run.run_id, recompute=config.recompute):

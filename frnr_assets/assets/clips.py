@@ -10,11 +10,11 @@ from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.engine.batch import Clip
 
 
-def clips_by_key(tables: Tables, keys: Iterable[str]) -> dict[str, Clip]:
-    """Return the clips of a run, in the order of their keys.
+def clips_by_key(tables: Tables, keys: Iterable[str]) -> tuple[dict[str, Clip], dict[str, str]]:
+    """Return the clips of a run in the order of their keys, and why the others of its keys stand for no clip.
 
     Raises:
-        dg.Failure: there is no manifest table, or a key is not in it, or more than once.
+        dg.Failure: there is no manifest table.
     """
     wanted = list(keys)
     try:
@@ -22,19 +22,17 @@ def clips_by_key(tables: Tables, keys: Iterable[str]) -> dict[str, Clip]:
     except NotMaterialized as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     found: dict[str, Clip] = {}
+    problems: dict[str, str] = {}
     for row in manifest.iter_rows(named=True):
         clip = Clip(row["clip"], Path(row["src"]), row["mos"])
-        if found.setdefault(clip.key, clip).src != clip.src:
-            raise dg.Failure(
-                description=f"the clip key {clip.key} stands for both {found[clip.key].src} and {clip.src}; "
-                "rename one of the files and materialize source_manifest",
-                allow_retries=False,
+        other = found.setdefault(clip.key, clip)
+        if other.src != clip.src:
+            problems[clip.key] = (
+                f"its key stands for both {other.src} and {clip.src}; rename one and materialize source_manifest"
             )
-    missing = [key for key in wanted if key not in found]
-    if missing:
-        raise dg.Failure(
-            description=f"{len(missing)} of {len(wanted)} clips are not in the manifest any more, such as "
-            f"{missing[0]}; leave them out, or add them and materialize source_manifest",
-            allow_retries=False,
-        )
-    return {key: found[key] for key in wanted}
+    for key in wanted:
+        if key not in found:
+            problems[key] = (
+                "it is not in the manifest any more; add it and materialize source_manifest, or leave it out"
+            )
+    return {key: found[key] for key in wanted if key not in problems}, problems

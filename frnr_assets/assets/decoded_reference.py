@@ -55,10 +55,12 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
         tables: TablesResource,
         compute: ComputeResource,
     ) -> Iterator[dg.MaterializeResult[None]]:
-        clips = clips_by_key(tables.tables(), context.partition_keys)
-        progress = Progress("clips", len(clips), context.log.info)
-        failed: dict[str, str] = {}
+        clips, failed = clips_by_key(tables.tables(), context.partition_keys)
+        total = len(context.partition_keys)
+        progress = Progress("clips", total, context.log.info)
         parents = [Parent(SOURCE_MANIFEST, MANIFEST_VERSION)]
+        if failed:
+            progress.count("failed", len(failed))
         with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
             for done in engine.decode_references(list(clips.values())):
                 if isinstance(done, ReferenceFailed):
@@ -80,7 +82,7 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
                 progress.count(done.outcome)
         progress.tell()
         if failed:
-            raise failure("clips", len(clips), failed)
+            raise failure("clips", total, failed)
         yield from ()
 
     return decoded_reference

@@ -30,9 +30,9 @@ class Progress:
     _started: float = field(default_factory=time.monotonic)
     _told: float = field(default_factory=time.monotonic)
 
-    def count(self, outcome: Outcome) -> None:
-        """Count one, and tell where the batch is when it is time to."""
-        self.counts[outcome] = self.counts.get(outcome, 0) + 1
+    def count(self, outcome: Outcome, number: int = 1) -> None:
+        """Count some, and tell where the batch is when it is time to."""
+        self.counts[outcome] = self.counts.get(outcome, 0) + number
         if time.monotonic() - self._told >= INTERVAL_S:
             self.tell()
 

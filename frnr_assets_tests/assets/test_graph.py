@@ -193,7 +193,19 @@ def test_two_clips_of_one_key_are_refused_by_name(project: Project) -> None:
     project.run(INGEST)
     result = project.run(REFERENCES, first="bars")
     (message,) = project.failures(result)
-    assert message.startswith("the clip key bars stands for both ")
+    assert message.startswith("1 of 1 clips failed; the others are recorded.\nbars: its key stands for both ")
+
+
+def test_a_clip_that_left_the_manifest_costs_only_its_own_cells(project: Project) -> None:
+    project.run_everything()
+    project.write_manifest([{"src": "bars.mp4"}])
+    project.run(INGEST)
+    result = project.run(CELLS, first="bars|23", last="odd|38")
+    (message,) = project.failures(result)
+    assert message.startswith(
+        "2 of 4 cells failed; the others are recorded.\nodd|23: it is not in the manifest any more"
+    )
+    assert {made.partition for made in project.materializations(FEATURE_ROWS)[-2:]} == {"bars|23", "bars|38"}
 
 
 @pytest.mark.parametrize("asset", ASSETS, ids=lambda asset: str(asset.to_user_string()))
