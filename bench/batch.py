@@ -117,7 +117,7 @@ def batch_figures(folder: Path, clips: Sequence[Path], ffmpeg: FFmpeg) -> Iterat
     yield Figure("cores busy, from first cell to last", (whole - start_up) / (seconds * cores), "", "at least 0.90")
     yield Figure("rows per second", cells / seconds, "1/s")
     yield Figure("peak scratch", peaks["scratch"] / 2**20, "MiB")
-    yield Figure("peak scratch / raw YUV of the clips", peaks["scratch"] / raw_bytes, "")
+    yield Figure("peak scratch / raw YUV of the clips", peaks["scratch"] / raw_bytes, "", "grainy clips")
     yield Figure("peak resident memory of the run and its tools", peaks["memory"] / 2**20, "MiB")
 
 
@@ -158,11 +158,12 @@ def memory_figures(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator
         reference = decode_reference(
             clip, fingerprint(clip), ffmpeg=ffmpeg, encoder=LIBX264, runner=runner, limits=limits, scratch=scratch
         )
+        frame_bytes = reference.working.frame_bytes
         with sampled(scratch) as peaks:
             encode = encode_distortion(
                 clip, reference, 28, settings=settings, ffmpeg=ffmpeg, runner=runner, limits=limits, scratch=scratch
             )
-        yield from _beside(f"an encode, {height}p", peaks["memory"], encode_memory_bytes(width, height))
+        yield from _beside(f"an encode, {height}p", peaks["memory"], encode_memory_bytes(frame_bytes, DEFAULT_PRESET))
         for cells in (1, len(DEFAULT_CRF_SWEEP)):
             logs = scratch / f"score{cells}"
             logs.mkdir()
@@ -178,7 +179,7 @@ def memory_figures(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator
                     scratch=logs,
                 )
             what = f"scoring {cells} at once, {height}p"
-            yield from _beside(what, peaks["memory"], score_memory_bytes(width, height, cells))
+            yield from _beside(what, peaks["memory"], score_memory_bytes(frame_bytes, cells))
 
 
 def _beside(what: str, used_bytes: float, reckoned_bytes: int) -> Iterator[Figure]:

@@ -155,9 +155,17 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             "Every usable clip has a row for each CRF of the sweep. A warning: the corpus may be published while cells "
             "are still being measured.",
             lambda tables: [
-                *findings.clips_without_rows(tables.references.read(), _published_frame(tables)),
+                *findings.clips_without_rows(tables.manifest(), tables.references.read(), _published_frame(tables)),
                 *findings.sweeps_incomplete(_published_frame(tables), settings.crf_sweep, "src"),
             ],
+            severity=_WARN,
+        ),
+        _check(
+            FR_CORPUS,
+            "one_recipe",
+            "All rows of an encoder and preset were made with the same versions, model and parameters. A warning: "
+            "their scores may not compare; materialize feature_rows for the older ones again.",
+            lambda tables: findings.recipes_mixed(_published_frame(tables)),
             severity=_WARN,
         ),
         _check(

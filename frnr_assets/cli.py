@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from dagster._core.errors import DagsterExecutionInterruptedError
+
 from frnr_assets.demo import run_demo
 from frnr_assets.media.process import ToolError
 
@@ -25,10 +27,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         run_demo(arguments.folder, arguments.instance_config)
-    except (ToolError, FileNotFoundError) as error:
+    except OSError as error:
+        print(f"frnr: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return _FAILED
+    except ToolError as error:
         print(f"frnr: {error}", file=sys.stderr)  # noqa: T201 - the command talks to a person at a terminal
         return _FAILED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
         print("frnr: interrupted; what was done is kept, the same command goes on from there", file=sys.stderr)  # noqa: T201
         return _FAILED
     return _OK

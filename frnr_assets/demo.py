@@ -17,7 +17,7 @@ from frnr_assets.corpus.publish import current_version
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.definitions import build_definitions
 from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
-from frnr_assets.media.process import ToolRunner
+from frnr_assets.media.process import ToolError, ToolRunner
 from frnr_assets.media.toolchain import open_ffmpeg
 from frnr_assets.partitions import CLIP
 from frnr_assets.settings import SETTINGS_FILE, Settings, load_settings
@@ -112,7 +112,7 @@ def run_demo(folder: Path, instance_config: Path) -> None:
 
     Raises:
         ToolError: ffmpeg is missing or cannot make a clip.
-        FileNotFoundError: there is no such dagster.yaml.
+        OSError: there is no such dagster.yaml, or the folder cannot be written.
     """
     (folder / INSTANCE_FOLDER).mkdir(parents=True, exist_ok=True)
     shutil.copyfile(instance_config, folder / INSTANCE_FOLDER / "dagster.yaml")
@@ -195,7 +195,7 @@ class _OwnWords(logging.Formatter):
 def _show(tables: Tables) -> None:
     version = current_version(tables.corpus)
     if version is None:
-        raise FileNotFoundError(f"nothing was published under {tables.corpus}")
+        raise ToolError(f"nothing was published under {tables.corpus}")
     corpus = pl.read_parquet(version).with_columns(clip=pl.col("src").str.split("/").list.last())
     columns = ["clip", "crf", "vmaf_score", "bitrate_kbps", "adm2_mean", "vif_scale0_mean", "motion2_mean", "nr_mos"]
     shown = corpus.select(columns).sort("clip", "crf")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.process import ToolError
@@ -68,6 +69,14 @@ class Settings(BaseModel):
         return encode_settings(self.encoder, self.preset, self.extra_params, self.crf_sweep)
 
 
+def _in_words(problem: ErrorDetails) -> str:
+    setting = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return f"{setting}: there is no such setting; there are {', '.join(Settings.model_fields)}"
+    message = problem["msg"].removeprefix("Value error, ").replace("tuple", "array")
+    return f"{setting}: {message}" if setting else message
+
+
 def load_settings(folder: Path) -> Settings:
     """Read frnr.toml from a folder; without one, the defaults hold.
 
@@ -83,8 +92,7 @@ def load_settings(folder: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML in UTF-8: {error}") from error
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, p['loc'])) or 'settings'}: {p['msg']}" for p in error.errors())
-        raise SettingsError(f"{path}: {'; '.join(problems)}") from error
+        raise SettingsError(f"{path}: {'; '.join(map(_in_words, error.errors()))}") from None
     paths = {name: getattr(settings, name) for name in ("data_root", "manifest", "clips_root", "ffmpeg_path")}
     absolute = {name: path.parent / value for name, value in paths.items() if value is not None}
     return settings.model_copy(update=absolute)

@@ -1,5 +1,6 @@
 """The third and fourth stage: every cell encoded and scored, in one batch."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,12 @@ DISTORTION, FEATURE_ROWS = dg.AssetKey("distortion"), dg.AssetKey("feature_rows"
 CELLS_PER_RUN = 500
 
 
+def code_version(settings: Settings) -> str:
+    """Return what makes cells stale when it changes: the recipe, and the settings that are part of a row's identity."""
+    chosen = (settings.encoder, settings.preset, settings.extra_params, settings.vmaf_model)
+    return f"{RECIPE_VERSION}-{hashlib.sha256(repr(chosen).encode()).hexdigest()[:8]}"
+
+
 class CellsConfig(dg.Config):
     """What the operator may ask of a run."""
 
@@ -31,6 +38,7 @@ class CellsConfig(dg.Config):
 def build_cells(settings: Settings) -> dg.AssetsDefinition:
     """Return the two assets by clip and CRF, which are made together."""
     partitions = cell_partitions(settings.crf_sweep)
+    version = code_version(settings)
 
     @dg.multi_asset(
         name="cells",
@@ -48,7 +56,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                 owners=OWNERS,
                 kinds={"ffmpeg"},
                 group_name=GROUP,
-                code_version=RECIPE_VERSION,
+                code_version=version,
             ),
             dg.AssetSpec(
                 FEATURE_ROWS,
@@ -61,7 +69,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                 owners=OWNERS,
                 kinds={"vmaf", "parquet"},
                 group_name=GROUP,
-                code_version=RECIPE_VERSION,
+                code_version=version,
                 metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA)},
             ),
         ],
@@ -87,13 +95,16 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
             progress.count("failed", len(failed))
         with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
             requested = {clip: wanted[key] for key, clip in clips.items()}
-            for outcome in engine.measure_cells(requested, run_id=context.run.run_id, recompute=config.recompute):
+            outcomes = engine.measure_cells(
+                requested, run_id=context.run.run_id, recompute=config.recompute, waiting=progress.tick
+            )
+            for outcome in outcomes:
                 if isinstance(outcome, CellFailed):
                     failed[cell_key(outcome.clip, outcome.crf)] = outcome.reason
                     context.log.error(f"{outcome.clip} at CRF {outcome.crf}: {outcome.detail}")
                     progress.count("failed")
                 else:
-                    _record(context, outcome, references[outcome.clip])
+                    _record(context, outcome, references[outcome.clip], version)
                     progress.count(outcome.outcome)
         progress.tell()
         if failed:
@@ -103,27 +114,29 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
     return cells
 
 
-def _record(context: dg.AssetExecutionContext, cell: CellDone | CellQuarantined, reference: Parent) -> None:
+def _record(
+    context: dg.AssetExecutionContext, cell: CellDone | CellQuarantined, reference: Parent, code_version: str
+) -> None:
     """Record a cell for the assets that the run was asked for, upstream first."""
     key = cell_key(cell.clip, cell.crf)
     if isinstance(cell, CellQuarantined):
-        version = f"quarantined-{reference.data_version}"
+        data_version = f"quarantined-{reference.data_version}"
         distortion: Mapping[str, Any] = {"quarantined": True, "quarantine reason": cell.reason}
         row: Mapping[str, Any] = {PARTITION_ROW_COUNT: 0, **distortion}
     else:
-        version = str(cell.row["identity"])[:16]
+        data_version = str(cell.row["identity"])[:16]
         distortion, row = _distortion_metadata(cell), _row_metadata(cell)
     for asset, metadata, parents in (
         (DISTORTION, distortion, [reference]),
-        (FEATURE_ROWS, row, [reference, Parent(DISTORTION, version)]),
+        (FEATURE_ROWS, row, [reference, Parent(DISTORTION, data_version)]),
     ):
         if asset in context.selected_asset_keys:
             record(
                 context,
                 asset,
                 key,
-                data_version=version,
-                code_version=RECIPE_VERSION,
+                data_version=data_version,
+                code_version=code_version,
                 parents=parents,
                 metadata=metadata,
             )

@@ -62,7 +62,7 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
         if failed:
             progress.count("failed", len(failed))
         with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
-            for done in engine.decode_references(list(clips.values())):
+            for done in engine.decode_references(list(clips.values()), waiting=progress.tick):
                 if isinstance(done, ReferenceFailed):
                     failed[done.clip] = done.reason
                     context.log.error(f"{done.clip}: {done.detail}")

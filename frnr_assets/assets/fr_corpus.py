@@ -8,6 +8,7 @@ from frnr_assets.assets.cells import FEATURE_ROWS
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
 from frnr_assets.corpus.publish import CorpusInvalid, publish
 from frnr_assets.corpus.schema import ROW_SCHEMA
+from frnr_assets.corpus.tables import NotMaterialized
 from frnr_assets.resources import TablesResource
 from frnr_assets.settings import Settings
 
@@ -34,7 +35,10 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
     def fr_corpus(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult[None]:
         store = tables.tables()
         store.feature_rows.compact()
-        rows = store.current_rows()
+        try:
+            rows = store.current_rows()
+        except NotMaterialized as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
         if rows.is_empty():
             raise dg.Failure(
                 description="there are no feature rows to publish; materialize feature_rows first", allow_retries=False

@@ -31,8 +31,12 @@ class Progress:
     _told: float = field(default_factory=time.monotonic)
 
     def count(self, outcome: Outcome, number: int = 1) -> None:
-        """Count some, and tell where the batch is when it is time to."""
+        """Count some."""
         self.counts[outcome] = self.counts.get(outcome, 0) + number
+        self.tick()
+
+    def tick(self) -> None:
+        """Tell where the batch is when it is time to."""
         if time.monotonic() - self._told >= INTERVAL_S:
             self.tell()
 
@@ -43,7 +47,9 @@ class Progress:
         made = self.counts.get("done", 0) + self.counts.get("failed", 0)
         finished = sum(self.counts.values())
         parts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.counts.items()))
-        line = f"{finished} of {self.total} {self.what}: {parts or 'none yet'}; {made / elapsed:.2f}/s"
+        line = f"{finished} of {self.total} {self.what}: {parts or 'none yet'}"
+        if made:
+            line += f"; {made / elapsed:.2f}/s"
         if made and finished < self.total:
             left = timedelta(seconds=round((self.total - finished) * elapsed / made))
             line += f", about {left} left"

@@ -174,11 +174,25 @@ def sweeps_incomplete(rows: pl.DataFrame, sweep: Sequence[int], label: str = "cl
     return _concerning("sweep is not complete", missing[label].unique().sort().to_list())
 
 
-def clips_without_rows(references: pl.DataFrame, rows: pl.DataFrame) -> list[Finding]:
-    """Usable clips whose source has no row at all."""
-    usable = references.filter(pl.col("quarantine_reason").is_null())
-    without = usable.join(rows.select("src_sha256").unique(), on="src_sha256", how="anti")
+def clips_without_rows(manifest: pl.DataFrame, references: pl.DataFrame, rows: pl.DataFrame) -> list[Finding]:
+    """Clips of the manifest, those in quarantine left out, whose source has no row at all."""
+    set_aside = references.filter(pl.col("quarantine_reason").is_not_null())
+    wanted = manifest.join(set_aside, on="clip", how="anti").select("clip")
+    decoded = wanted.join(references.select("clip", "src_sha256"), on="clip", how="left")
+    without = decoded.join(rows.select("src_sha256").unique(), on="src_sha256", how="anti")
     return _concerning("clip has no row", without["clip"].sort().to_list())
+
+
+def recipes_mixed(rows: pl.DataFrame) -> list[Finding]:
+    """Rows of one encoder and preset that were made with different versions, models or parameters."""
+    made_with = ("encoder_version", "extra_params", "ffmpeg_version", "vmaf_model", "vmaf_binary_version", "clip_mode")
+    varied = rows.group_by("encoder", "preset").agg(pl.col(name).n_unique() for name in made_with)
+    return [
+        Finding(f"rows of {encoder} {preset} differ in {name}", (), number)
+        for encoder, preset, *numbers in varied.sort("encoder", "preset").iter_rows()
+        for name, number in zip(made_with, numbers, strict=True)
+        if number > 1
+    ]
 
 
 def quality_rises(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:

@@ -9,4 +9,6 @@ _UNSAFE = re.compile(r"""[\x00-\x1f\x7f|\[\],"'`\\/]|\.\.\.""")
 
 def clip_key(source: Path) -> str:
     """Return the key of a clip: its file stem, with an underscore for whatever is unsafe in a partition key."""
-    return _UNSAFE.sub("_", source.stem)
+    key = _UNSAFE.sub("_", source.stem)
+    # These two would be another folder, for what is kept under the key.
+    return "_" * len(key) if key in {".", ".."} else key

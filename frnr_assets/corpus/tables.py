@@ -93,11 +93,18 @@ class Tables:
         return pq.read_schema(self._manifest)
 
     def current_rows(self) -> pl.DataFrame:
-        """Return the newest feature rows that were made from the source as it was last decoded."""
+        """Return the newest feature rows of the manifest's clips, made from the source as it was last decoded.
+
+        The MOS is the manifest's: it may have been corrected since the row was measured.
+
+        Raises:
+            NotMaterialized: there is no manifest table.
+        """
         references = self.references.read().filter(pl.col("quarantine_reason").is_null())
-        return self.feature_rows.read().join(
-            references.select("clip", "src_sha256"), on=["clip", "src_sha256"], how="semi"
-        )
+        decoded = references.select("clip", "src_sha256")
+        rows = self.feature_rows.read().join(decoded, on=["clip", "src_sha256"], how="semi")
+        mos = self.manifest().unique("clip", keep="first", maintain_order=True).select("clip", nr_mos="mos")
+        return rows.drop("nr_mos").join(mos, on="clip").select(rows.columns).sort(FEATURE_ROWS_KEY)
 
     @property
     def _manifest(self) -> Path:

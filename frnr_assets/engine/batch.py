@@ -3,8 +3,9 @@
 import errno
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from frnr_assets.engine.rows import (
     cell_identity,
     encode_identity,
     feature_row,
+    fingerprint_of,
     quarantine_row,
     reference_identity,
     reference_of,
@@ -31,10 +33,14 @@ from frnr_assets.media.process import ToolFailed
 from frnr_assets.media.reference import KEPT_FILES, KeptFormat, Reference, decode_reference, fingerprint
 from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
+from frnr_assets.vocabulary import DEFAULT_PRESET
 
 # A decode holds a few frames, of a size not known before the probe: that of an encode of 1080p is on the safe side.
-_DECODE_MEMORY_BYTES = encode_memory_bytes(1920, 1080)
+_DECODE_MEMORY_BYTES = encode_memory_bytes(1920 * 1080 * 3 // 2, DEFAULT_PRESET)
 
+
+# Reused cells that are recorded between two looks at what the cores have finished.
+_DECIDED_AT_ONCE = 20
 
 Outcome = Literal["done", "reused", "quarantined", "failed"]
 
@@ -140,9 +146,13 @@ CellOutcome = CellDone | CellFailed | CellQuarantined
 _RowsByIdentity = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Engine:
-    """What a batch needs.
+    """What a batch needs. After a batch that ended early, runner and pool are called off and an engine is done with.
 
     Attributes:
         tables: where rows go.
@@ -158,16 +168,22 @@ class Engine:
     keep_encodes: bool = False
     keep_reference: KeptFormat | None = None
 
-    def decode_references(self, clips: Sequence[Clip]) -> Iterator[ReferenceDone | ReferenceFailed]:
+    def decode_references(
+        self, clips: Sequence[Clip], *, waiting: Callable[[], None] = _nothing
+    ) -> Iterator[ReferenceDone | ReferenceFailed]:
         """Decode clips, yielding each once as its row becomes durable.
 
         A usable clip whose file, tools and recipe are the same is not decoded again; one in quarantine is.
+
+        Args:
+            clips: the clips.
+            waiting: called now and then while nothing happens.
 
         Raises:
             OSError: the disk is full or the table cannot be written; what was yielded is durable.
         """
         known = {row["clip"]: row for row in self.tables.references.read(_of(clips)).iter_rows(named=True)}
-        with scratch_folder(self.tables.scratch) as scratch:
+        with self._scratch() as scratch:
             works = [
                 Work(
                     task=partial(self._decode, clip, known.get(clip.key), scratch / str(index)),
@@ -178,6 +194,7 @@ class Engine:
                 for index, clip in enumerate(clips)
             ]
             for outcomes in self.pool.run(works):
+                waiting()
                 fresh = [done.row for done in outcomes if isinstance(done, ReferenceDone) and not done.reused]
                 if fresh:
                     self.tables.references.append(fresh)
@@ -186,6 +203,7 @@ class Engine:
     def _decode(self, clip: Clip, known: Mapping[str, Any] | None, folder: Path) -> ReferenceDone:
         """Decode one clip, in a worker."""
         toolchain = self.toolchain
+        found = None
         try:
             found = fingerprint(clip.src)
             identity = reference_identity(found.sha256, toolchain)
@@ -216,7 +234,7 @@ class Engine:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder / KEPT_FILES[self.keep_reference], kept)
         except ClipUnusable as error:
-            return ReferenceDone(quarantine_row(clip.key, clip.src, error), reused=False)
+            return ReferenceDone(quarantine_row(clip.key, clip.src, error, found), reused=False)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return ReferenceDone(reference_row(clip.key, clip.src, reference, toolchain, kept), reused=False)
@@ -227,7 +245,12 @@ class Engine:
         return self.tables.kept_references / f"{clip.key}{Path(KEPT_FILES[self.keep_reference]).suffix}"
 
     def measure_cells(
-        self, cells: Mapping[Clip, Sequence[int]], *, run_id: str, recompute: bool = False
+        self,
+        cells: Mapping[Clip, Sequence[int]],
+        *,
+        run_id: str,
+        recompute: bool = False,
+        waiting: Callable[[], None] = _nothing,
     ) -> Iterator[CellOutcome]:
         """Measure cells, yielding each once; a row is durable before its cell is yielded.
 
@@ -235,6 +258,7 @@ class Engine:
             cells: the CRFs of each clip.
             run_id: for the rows.
             recompute: measure cells again although a row of the same identity is there.
+            waiting: called now and then while nothing happens.
 
         Raises:
             OSError: the disk is full or the table cannot be written; what was yielded is durable.
@@ -249,11 +273,13 @@ class Engine:
             if request:
                 requests.append(request)
         by_key = {clip.key: clip for clip in cells}
-        with scratch_folder(self.tables.scratch) as scratch:
+        with self._scratch() as scratch:
             batches = measure_sweeps(requests, toolchain=self.toolchain, pool=self.pool, scratch=scratch)
-            # Only now, so that the cores work while these are recorded.
-            yield from decided
             for batch in batches:
+                waiting()
+                # A few at a time, so that neither the cores nor what they have finished wait for all of these.
+                yield from decided[:_DECIDED_AT_ONCE]
+                del decided[:_DECIDED_AT_ONCE]
                 failed = [cell for cell in batch if isinstance(cell, CellFailed)]
                 rows = [self._row(cell, by_key[cell.clip], run_id) for cell in batch if isinstance(cell, CellMeasured)]
                 if rows:
@@ -263,6 +289,18 @@ class Engine:
                 if any(cell.disk_full for cell in failed):
                     # Every other cell would fail in the same way.
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
+            yield from decided
+
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        """Lend a scratch folder; if a batch ends early, nothing works in it any more when it is deleted."""
+        with scratch_folder(self.tables.scratch) as scratch:
+            try:
+                yield scratch
+            except BaseException:
+                self.toolchain.runner.cancel()
+                self.pool.stop()
+                raise
 
     def _what_is_missing(
         self, clip: Clip, crfs: Sequence[int], facts: Mapping[str, Any] | None, known: _RowsByIdentity | None
@@ -272,7 +310,7 @@ class Engine:
             reference = self._current_reference(clip, facts)
         except _ClipQuarantinedError as quarantine:
             return [CellQuarantined(clip.key, crf, str(quarantine)) for crf in crfs], None
-        except (NotMaterialized, ClipUnusable) as problem:
+        except (NotMaterialized, ClipUnusable, ToolFailed) as problem:
             return [CellFailed(clip.key, crf, str(problem), str(problem)) for crf in crfs], None
         if known is None:
             return [], SweepRequest(clip.key, clip.src, reference, tuple(crfs))
@@ -312,6 +350,8 @@ class Engine:
         if facts is None:
             raise NotMaterialized(f"its reference was not decoded yet; {redo}")
         if facts["quarantine_reason"] is not None:
+            if facts["src_sha256"] is not None and not fingerprint_of(facts).still_holds(clip.src):
+                raise NotMaterialized(f"its file changed since it was put into quarantine; {redo}")
             raise _ClipQuarantinedError(facts["quarantine_reason"])
         reference = reference_of(facts)
         if not reference.fingerprint.still_holds(clip.src):

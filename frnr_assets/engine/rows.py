@@ -147,15 +147,23 @@ def reference_row(
     }
 
 
-def quarantine_row(clip: str, src: Path, error: ClipUnusable) -> dict[str, Any]:
-    """Return an unusable clip as a row of the references table."""
-    return {"clip": clip, "src": str(src), "quarantine_reason": error.reason, "tool_output": error.tool_output or None}
+def quarantine_row(clip: str, src: Path, error: ClipUnusable, found: Fingerprint | None) -> dict[str, Any]:
+    """Return an unusable clip as a row of the references table; its fingerprint tells when its file has changed."""
+    row = {"clip": clip, "src": str(src), "quarantine_reason": error.reason, "tool_output": error.tool_output or None}
+    if found is None:
+        return row
+    return {**row, "src_sha256": found.sha256, "size_bytes": found.size_bytes, "mtime_ns": found.mtime_ns}
+
+
+def fingerprint_of(row: Mapping[str, Any]) -> Fingerprint:
+    """Rebuild the fingerprint of a clip from its row."""
+    return Fingerprint(row["src_sha256"], row["size_bytes"], row["mtime_ns"])
 
 
 def reference_of(row: Mapping[str, Any]) -> Reference:
     """Rebuild the facts of a usable clip from its row."""
     return Reference(
-        fingerprint=Fingerprint(row["src_sha256"], row["size_bytes"], row["mtime_ns"]),
+        fingerprint=fingerprint_of(row),
         probe=Probe(
             container=row["container"],
             codec=row["codec"],

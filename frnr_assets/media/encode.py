@@ -6,12 +6,13 @@ from pathlib import Path
 
 from frnr_assets.media.encoders import STATISTICS_FILE, Encoder, EncoderStatistics
 from frnr_assets.media.ffmpeg import FFmpeg, input_args, progress_frames, run_ffmpeg
-from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner
+from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner, refuse_without_space
 from frnr_assets.media.reference import Reference, index_timing
 
 # Resident memory of one encode: x264 keeps some fifty frames for look-ahead and references. Measured at 540p, 1080p
 # and 2160p with preset medium; `make bench` prints it.
-_BASE_BYTES, _BYTES_PER_PIXEL = 80 << 20, 200
+_BASE_BYTES, _FRAMES, _FRAMES_OF_SLOW_PRESETS = 80 << 20, 134, 268
+_SLOW_PRESETS = frozenset({"slower", "veryslow", "placebo"})
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def encode_distortion(
         scratch: an empty folder of this call's own; the encode is left in it.
 
     Raises:
+        OSError: a full disk cut the statistics short.
         ToolFailed: the encode failed, or does not have as many frames as the reference.
     """
     output = "distortion.mp4"
@@ -92,6 +94,7 @@ def encode_distortion(
     try:
         statistics = settings.encoder.read_statistics(scratch / STATISTICS_FILE)
     except (OSError, ValueError) as error:
+        refuse_without_space(scratch)
         raise ToolFailed(f"{what} failed: {error}", result) from error
     written = {progress_frames(result), statistics.frames}
     if written != {reference.frames}:
@@ -101,6 +104,6 @@ def encode_distortion(
     return Distortion(path, path.stat().st_size, result.wall_s * 1000, statistics)
 
 
-def encode_memory_bytes(width: int, height: int) -> int:
+def encode_memory_bytes(frame_bytes: int, preset: str) -> int:
     """Estimate the peak resident memory of one encode."""
-    return _BASE_BYTES + _BYTES_PER_PIXEL * width * height
+    return _BASE_BYTES + (_FRAMES_OF_SLOW_PRESETS if preset in _SLOW_PRESETS else _FRAMES) * frame_bytes

@@ -68,10 +68,15 @@ class WorkPool:
         self._executor = executor
         # Re-entrant: a future that is done already calls back from within _dispatch.
         self._lock = threading.RLock()
+        self._idle = threading.Condition(self._lock)
+        self._running = 0
+        self._stopped = False
         self._sequence = itertools.count()
 
     def run(self, works: Iterable[Work[T]]) -> Iterator[tuple[T, ...]]:
         """Start the works at once, and iterate over the values of every step, of them and of what they lead to.
+
+        An empty tuple comes whenever nothing else has come for ``WAKE_UP_S``.
 
         Closing the iterator stops new work from being started; what runs is the caller's to end.
 
@@ -90,6 +95,7 @@ class WorkPool:
                 try:
                     step = state.finished.get(timeout=WAKE_UP_S)
                 except queue.Empty:
+                    yield ()
                     continue
                 if step is None:
                     return
@@ -101,13 +107,19 @@ class WorkPool:
             with self._lock:
                 state.ready.clear()
 
+    def stop(self) -> None:
+        """Start nothing more, and return once nothing runs; the tools that run are the caller's to end."""
+        with self._idle:
+            self._stopped = True
+            self._idle.wait_for(lambda: not self._running)
+
     def _add(self, state: _State[T], works: Iterable[Work[T]]) -> None:
         for work in works:
             heapq.heappush(state.ready, (work.rank, next(self._sequence), work))
 
     def _dispatch(self, state: _State[T]) -> None:
         """Start what fits. The lock is held."""
-        while state.ready and state.running < self.cores:
+        while state.ready and state.running < self.cores and not self._stopped:
             idle = self.cores - state.running
             work = state.ready[0][2]
             if work.split is not None and len(state.ready) < idle:
@@ -118,6 +130,7 @@ class WorkPool:
                 return
             heapq.heappop(state.ready)
             state.running += 1
+            self._running += 1
             state.memory_bytes += work.memory_bytes
             future = self._executor.submit(work.task)
             future.add_done_callback(partial(self._done, state, work))
@@ -131,6 +144,8 @@ class WorkPool:
             step = defect
         with self._lock:
             state.running -= 1
+            self._running -= 1
+            self._idle.notify_all()
             state.memory_bytes -= work.memory_bytes
             state.finished.put(step)
             if isinstance(step, Step):

@@ -93,7 +93,7 @@ def probe_source(source: Path, runner: ToolRunner) -> Probe:
         result = runner.run(argv, cwd=Path("/"), timeout_s=PROBE_TIMEOUT_S)
     except ToolFailed as error:
         raise ClipUnusable(f"it could not be probed: {error.reason}", error.detail) from error
-    if result.returncode == -signal.SIGKILL:
+    if result.returncode in {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}:
         raise ToolFailed("the probe was killed", result)
     try:
         found: dict[str, Any] = json.loads(result.stdout)

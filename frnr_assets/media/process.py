@@ -65,6 +65,22 @@ class TimeLimits:
         return self.base_s + self.per_megapixel_s * width * height * frames / 1e6
 
 
+# Signals that come from outside, and the status with which ffmpeg ends when it catches one of them.
+_KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP, 255})
+# With less than this left, a tool's output that is cut short was cut short by the disk.
+_LITTLE_SPACE_BYTES = 1 << 20
+
+
+def refuse_without_space(folder: Path) -> None:
+    """Find out whether a full disk is why a tool's output is cut short: not every tool notices.
+
+    Raises:
+        OSError: there is next to no space left where the folder is.
+    """
+    if shutil.disk_usage(folder).free < _LITTLE_SPACE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
 class ToolError(RuntimeError):
     """A program could not be used; the message is one sentence for the person who configured it."""
 
@@ -95,7 +111,7 @@ class ToolFailed(ToolError):  # noqa: N818 - the name says what happened
     @property
     def blameless(self) -> bool:
         """Whether something else than the program's input is at fault: a full disk, or a kill from outside."""
-        killed = self.result is not None and self.result.returncode == -signal.SIGKILL and not self.timed_out
+        killed = self.result is not None and self.result.returncode in _KILLED and not self.timed_out
         return self.disk_full or killed
 
     @property
@@ -115,8 +131,9 @@ class ToolRunner:
     """Starts programs such that none of them outlives this process.
 
     Each program is the leader of its own session, gets SIGKILL when the thread that started it dies
-    (``setpriv --pdeathsig``: ``preexec_fn`` is not safe in a process with threads), reads nothing from standard
-    input and sees an environment of two variables. ``cancel`` ends all of them and refuses new ones. Copies made
+    (``setpriv --pdeathsig``: ``preexec_fn`` is not safe in a process with threads; in the first milliseconds, before
+    setpriv has run, only its time limits bound it), reads nothing from standard input and sees an environment of two
+    variables. ``cancel`` ends all of them and refuses new ones. Copies made
     by pickling start with no programs of their own.
     """
 
@@ -212,7 +229,7 @@ class ToolRunner:
 def _wrapper(cpu_s: float) -> list[str]:
     # Soft and hard limit alike: at the soft one ffmpeg would end with a truncated file and status 0.
     seconds = math.ceil(cpu_s)
-    return ["prlimit", f"--cpu={seconds}:{seconds}", "setpriv", "--pdeathsig", "KILL", "--"]
+    return ["setpriv", "--pdeathsig", "KILL", "--", "prlimit", f"--cpu={seconds}:{seconds}", "--"]
 
 
 def _kill(pid: int) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 from frnr_assets.media.encoders import Encoder
-from frnr_assets.media.ffmpeg import FFmpeg, input_args, run_ffmpeg
+from frnr_assets.media.ffmpeg import FFmpeg, input_args, progress_frames, run_ffmpeg
 from frnr_assets.media.moments import mean_and_std
 from frnr_assets.media.probe import ClipUnusable, Probe, probe_source
-from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner
+from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner, refuse_without_space
 
 # libvmaf crashes on a side of 16 pixels or less, after the crop.
 MIN_SIDE = 17
@@ -53,6 +53,12 @@ class WorkingFormat:
     height: int
     pix_fmt: str
     filters: str
+
+    @property
+    def frame_bytes(self) -> int:
+        """Return the bytes of one frame."""
+        samples = {"420": 1.5, "422": 2, "444": 3}[self.pix_fmt[3:6]]
+        return int(self.width * self.height * samples * (2 if self.pix_fmt.endswith("le") else 1))
 
 
 def working_format(probe: Probe, encoder: Encoder) -> WorkingFormat:
@@ -118,7 +124,7 @@ class Fingerprint:
         """Tell whether size and modification time are still those that were hashed.
 
         Raises:
-            ClipUnusable: the file is gone.
+            ToolFailed: the file is gone.
         """
         status = _stat(source)
         return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
@@ -128,7 +134,8 @@ def fingerprint(source: Path) -> Fingerprint:
     """Hash a source.
 
     Raises:
-        ClipUnusable: missing, not readable, not a regular file, empty, or changed while it was hashed.
+        ClipUnusable: not a regular file, or empty.
+        ToolFailed: missing, not readable, or changed while it was hashed.
     """
     status = _stat(source)
     if not stat.S_ISREG(status.st_mode):
@@ -139,10 +146,10 @@ def fingerprint(source: Path) -> Fingerprint:
         with source.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ClipUnusable(f"it could not be read: {error.strerror}") from error
+        raise ToolFailed(f"it could not be read: {error.strerror}") from error
     found = Fingerprint(sha256, status.st_size, status.st_mtime_ns)
     if not found.still_holds(source):
-        raise ClipUnusable("it changed while it was read")
+        raise ToolFailed("it changed while it was read")
     return found
 
 
@@ -150,7 +157,8 @@ def _stat(source: Path) -> os.stat_result:
     try:
         return source.stat()
     except OSError as error:
-        raise ClipUnusable(f"it could not be read: {error.strerror}") from error
+        # A file that is not there may be back when its disk is.
+        raise ToolFailed(f"it could not be read: {error.strerror}") from error
     except ValueError as error:
         # Such as a NUL in its name.
         raise ClipUnusable(f"it could not be read: {error}") from error
@@ -213,8 +221,9 @@ def decode_reference(
             frame to disk.
 
     Raises:
-        ClipUnusable: not decodable from end to end, without a frame, too small, or changed while it was read.
-        ToolFailed: a full disk, or a kill from outside.
+        ClipUnusable: not decodable from end to end, without a frame, or too small.
+        ToolFailed: a kill from outside, a change while it was read, or a full disk that the tool noticed.
+        OSError: a full disk that it did not notice.
     """
     probe = probe_source(source, runner)
     working = working_format(probe, encoder)
@@ -222,6 +231,7 @@ def decode_reference(
     frame_log = "frames.log"
     filters = f"{working.filters},scdet,metadata=mode=print:key=lavfi.scd.score:file={frame_log}"
     args = [*input_args(source), "-map", "0:V:0", "-vf", filters, "-fps_mode", "passthrough", "-f", "md5", "-"]
+    args = ["-progress", "pipe:1", *args]
     if keep:
         timed = f"{working.filters},{index_timing(probe.rate)}"
         args += ["-map", "0:V:0", "-vf", timed, "-fps_mode", "passthrough", *_KEPT_ARGS[keep], KEPT_FILES[keep]]
@@ -236,11 +246,15 @@ def decode_reference(
         raise ClipUnusable(error.reason, error.detail) from error
     log = scratch / frame_log
     lines = list(_FRAME_LINE.finditer(log.read_text() if log.exists() else ""))
-    md5 = re.match(r"MD5=([0-9a-f]{32})", result.stdout)
+    md5 = re.search(r"^MD5=([0-9a-f]{32})$", result.stdout, re.MULTILINE)
+    if progress_frames(result) != len(lines):
+        # The metadata filter says nothing of a log that it could not write.
+        refuse_without_space(scratch)
+        raise ToolFailed(f"decode failed: {progress_frames(result)} frames, but {len(lines)} in the log", result)
     if not lines or md5 is None:
         raise ClipUnusable("decode failed: it has no frame", result.stderr)
     if not found.still_holds(source):
-        raise ClipUnusable("it changed while it was read")
+        raise ToolFailed("it changed while it was read")
     shots = _shot_durations([float(line["score"]) for line in lines], probe.rate)
     shot_avg, shot_std = mean_and_std(shots)
     return Reference(

@@ -9,7 +9,7 @@ from typing import Any
 
 from frnr_assets.media.ffmpeg import FFmpeg, input_args, run_ffmpeg
 from frnr_assets.media.moments import mean_and_std
-from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner
+from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner, refuse_without_space
 from frnr_assets.media.reference import Reference, index_timing
 from frnr_assets.vocabulary import CANONICAL6_FEATURES
 
@@ -19,7 +19,7 @@ _FEATURES = "name=adm|name=vif|name=motion"
 
 # Resident memory of a score: one part for the decoders of the reference, one for each distortion and its libvmaf.
 # Measured at 540p, 1080p and 2160p; `make bench` prints it.
-_BASE_BYTES, _BYTES_PER_PIXEL, _BYTES_PER_PIXEL_AND_CELL = 60 << 20, 20, 80
+_BASE_BYTES, _FRAMES, _FRAMES_PER_CELL = 60 << 20, 14, 54
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def score_distortions(
         scratch: an empty folder of this call's own.
 
     Raises:
+        OSError: a full disk cut a log short.
         ToolFailed: the run failed, or a log is missing, incomplete, or has a value that is not finite.
     """
     leg = f"{reference.working.filters},{index_timing(reference.probe.rate)}"
@@ -94,6 +95,7 @@ def score_distortions(
     try:
         logs = [read_vmaf_log(scratch / f"{i}.json", reference.frames) for i in range(count)]
     except (OSError, ValueError) as error:
+        refuse_without_space(scratch)
         raise ToolFailed(f"score failed: {error}", result) from error
     share_ms = result.wall_s * 1000 / count
     return [Score(vmaf, features, version, share_ms) for vmaf, features, version in logs]
@@ -129,6 +131,6 @@ def _column(metrics: Sequence[Mapping[str, float]], name: str) -> tuple[float, .
     return values
 
 
-def score_memory_bytes(width: int, height: int, cells: int) -> int:
+def score_memory_bytes(frame_bytes: int, cells: int) -> int:
     """Estimate the peak resident memory of scoring that many distortions together."""
-    return _BASE_BYTES + (_BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_CELL * cells) * width * height
+    return _BASE_BYTES + (_FRAMES + _FRAMES_PER_CELL * cells) * frame_bytes

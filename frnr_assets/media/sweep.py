@@ -11,7 +11,6 @@ from pathlib import Path
 
 from frnr_assets.media.encode import Distortion, encode_distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
-from frnr_assets.media.probe import ClipUnusable
 from frnr_assets.media.process import ToolFailed
 from frnr_assets.media.reference import Reference
 from frnr_assets.media.score import Score, score_distortions, score_memory_bytes
@@ -122,7 +121,7 @@ class _Sweep:
             return [self._score(tuple(sorted(self._encoded)))]
         self._unfinished = len(to_encode)
         working = self.request.reference.working
-        memory_bytes = encode_memory_bytes(working.width, working.height)
+        memory_bytes = encode_memory_bytes(working.frame_bytes, self.toolchain.settings.preset)
         return [
             Work(
                 task=partial(_encode, self.request, crf, self.toolchain, self.scratch / f"crf{crf}"),
@@ -152,7 +151,7 @@ class _Sweep:
             task=partial(_score, self.request, distortions, self.toolchain, folder),
             finish=partial(self._score_finished, crfs),
             rank=(_SCORE_FIRST, self.index),
-            memory_bytes=score_memory_bytes(working.width, working.height, len(crfs)),
+            memory_bytes=score_memory_bytes(working.frame_bytes, len(crfs)),
             split=partial(self._split, crfs) if len(crfs) > 1 else None,
         )
 
@@ -176,7 +175,7 @@ class _Sweep:
     def _source_unchanged(self) -> bool:
         try:
             return self.request.reference.fingerprint.still_holds(self.request.source)
-        except ClipUnusable:
+        except ToolFailed:
             return False
 
     def _failed(self, crf: int, failure: BaseException) -> CellFailed:

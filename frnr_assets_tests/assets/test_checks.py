@@ -115,6 +115,11 @@ def published_file_lost(project: Project) -> None:
     published_file(project, 38).unlink()
 
 
+def clip_without_rows(project: Project) -> None:
+    rows = manifest_rows(project)
+    project.tables.write_manifest([*rows, {**rows[0], "clip": "new"}])
+
+
 CASES = [
     ("source_manifest", "manifest_schema", manifest_without_mos, ERROR, "column mos is missing"),
     ("source_manifest", "clip_keys_unique", same_clip_twice, ERROR, "clip key used twice (1): bars"),
@@ -144,6 +149,14 @@ CASES = [
     ("fr_corpus", "one_row_per_cell", published_twice, ERROR, "more than one row for a (src_sha256, encoder"),
     ("fr_corpus", "row_count", published_file_lost, ERROR, "2 rows are there, 4 were published"),
     ("fr_corpus", "sweeps_complete", published_file_lost, WARN, "sweep is not complete (2)"),
+    ("fr_corpus", "sweeps_complete", clip_without_rows, WARN, "clip has no row (1): new"),
+    (
+        "fr_corpus",
+        "one_recipe",
+        published_with(vmaf_model="other"),
+        WARN,
+        "rows of libx264 medium differ in vmaf_model",
+    ),
     ("fr_corpus", "quality_falls_with_crf", published_with(vmaf_score=99.9), WARN, "VMAF rises with CRF (2)"),
 ]
 

@@ -142,6 +142,20 @@ def test_nothing_shows_as_stale_after_a_run_nor_when_a_clip_is_added(project: Pr
         assert {key: resolver.get_status(asset, key) for key in keys} == dict.fromkeys(keys, StaleStatus.FRESH), stale
 
 
+@pytest.mark.parametrize(
+    "changes", [{"vmaf_model": "vmaf_v0.6.1neg"}, {"preset": "fast"}, {"extra_params": ("-g", "9")}]
+)
+def test_cells_show_as_stale_when_a_setting_of_their_identity_changes(
+    project: Project, changes: dict[str, object]
+) -> None:
+    project.run_everything()
+    changed = build_definitions(project.with_settings(**changes).settings)
+    assets = [asset for asset in changed.assets or () if isinstance(asset, dg.AssetsDefinition)]
+    resolver = get_stale_status_resolver(project.instance, assets)
+    assert resolver.get_status(FEATURE_ROWS, "bars|23") == StaleStatus.STALE
+    assert resolver.get_status(DECODED_REFERENCE, "bars") == StaleStatus.FRESH
+
+
 def test_a_new_clip_becomes_a_partition_and_the_old_ones_stay(project: Project) -> None:
     project.run(INGEST)
     project.write_manifest([{"src": "new.mp4"}, {"src": "bars.mp4"}])

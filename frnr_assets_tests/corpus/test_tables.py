@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from frnr_assets.corpus.schema import MANIFEST_SCHEMA
+from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, MANIFEST_SCHEMA
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets_tests.corpus.rows import SWEEP, feature_row, reference_row, sweep_rows
 
@@ -37,6 +37,7 @@ def test_a_clip_that_left_the_manifest_is_gone_from_its_table(tmp_path: Path) ->
 def test_rows_of_a_file_that_was_replaced_since_are_not_published(tmp_path: Path) -> None:
     tables = Tables(tmp_path)
     tables.references.append([reference_row("a"), reference_row("b"), reference_row("c")])
+    tables.write_manifest([MANIFEST_ROW | {"clip": clip} for clip in ("a", "b", "c", "never decoded")])
     tables.feature_rows.append(sweep_rows("a", "b", "c", "never decoded"))
     tables.references.append([reference_row("b", src_sha256="1" * 64)])
     tables.references.append([{"clip": "c", "src": "/clips/c.mp4", "quarantine_reason": "it is empty"}])
@@ -45,5 +46,18 @@ def test_rows_of_a_file_that_was_replaced_since_are_not_published(tmp_path: Path
     assert found == [*(("a", crf) for crf in SWEEP), ("b", SWEEP[0])]
 
 
+def test_what_is_published_is_what_the_manifest_says_now(tmp_path: Path) -> None:
+    tables = Tables(tmp_path)
+    tables.references.append([reference_row("kept"), reference_row("removed")])
+    tables.feature_rows.append(sweep_rows("kept", "removed"))
+    tables.write_manifest([MANIFEST_ROW | {"clip": "kept", "mos": 1.25}])
+    rows = tables.current_rows()
+    assert rows["clip"].unique().to_list() == ["kept"]
+    assert rows["nr_mos"].unique().to_list() == [1.25]
+    assert rows.columns == FEATURE_ROWS_SCHEMA.names
+
+
 def test_before_anything_was_measured_there_is_nothing_to_publish(tmp_path: Path) -> None:
-    assert Tables(tmp_path).current_rows().is_empty()
+    tables = Tables(tmp_path)
+    tables.write_manifest([MANIFEST_ROW])
+    assert tables.current_rows().is_empty()

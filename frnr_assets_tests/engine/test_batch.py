@@ -15,7 +15,7 @@ import pytest
 from frnr_assets.corpus.findings import reference_implausible, row_errors, sweeps_incomplete
 from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, REFERENCES_SCHEMA, ROW_SCHEMA
 from frnr_assets.corpus.tables import Tables
-from frnr_assets.engine.batch import CellDone, CellQuarantined, Clip, Engine, ReferenceDone
+from frnr_assets.engine.batch import CellDone, CellQuarantined, Clip, Engine, ReferenceDone, ReferenceFailed
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.pool import WorkPool
@@ -64,6 +64,11 @@ def _failed(cells: Sequence[Cell]) -> list[CellFailed]:
     return failed
 
 
+def _write_manifest(tables: Tables, *clips: Clip) -> None:
+    unknown = {"mos_std_dev": None, "n_ratings": None, "dataset": "tests", "extra": "{}", "manifest": "m", "line": 1}
+    tables.write_manifest([{"clip": clip.key, "src": str(clip.src), "mos": clip.mos, **unknown} for clip in clips])
+
+
 def _measurement(row: Any) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in TIMES}
 
@@ -79,7 +84,9 @@ class Measured:
 
     def copy(self, folder: Path) -> Engine:
         shutil.copytree(self.engine.tables.root, folder)
-        return replace(self.engine, tables=Tables(folder))
+        # Its own runner: a batch that ends early calls its runner off for good.
+        toolchain = replace(self.engine.toolchain, runner=ToolRunner())
+        return replace(self.engine, tables=Tables(folder), toolchain=toolchain)
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +120,10 @@ class TestCompleteRows:
         stored = measured.engine.tables.feature_rows.read().drop("recorded_ns").rows(named=True)
         assert stored == [cell.row for cell in measured.cells]
 
-    def test_a_measured_batch_can_be_published(self, measured: Measured) -> None:
-        rows = measured.engine.tables.current_rows()
+    def test_a_measured_batch_can_be_published(self, measured: Measured, tmp_path: Path) -> None:
+        tables = measured.copy(tmp_path / "data").tables
+        _write_manifest(tables, *measured.clips)
+        rows = tables.current_rows()
         names = [name for name in rows.columns if name in ROW_SCHEMA.names]
         assert names == ROW_SCHEMA.names
         assert row_errors(ROW_SCHEMA, rows, published=4, mos_scale=(1.0, 5.0)) == []
@@ -286,6 +295,7 @@ class TestFilesThatChange:
         (after,) = _decode_and_measure(engine, clip, crfs=(38,))
         assert after.outcome == "done"
         assert after.row["src_sha256"] != before.row["src_sha256"]
+        _write_manifest(engine.tables, clip)
         assert engine.tables.current_rows()["src_sha256"].to_list() == [after.row["src_sha256"]]
 
     def test_a_file_that_was_only_touched_is_not_measured_again(self, measured: Measured, tmp_path: Path) -> None:
@@ -344,14 +354,13 @@ class TestQuarantine:
             "empty": b"",
             "text": b"<html>404 Not Found</html>\n" * 100,
         }
-        clips = [Clip("good", good, 3.0), Clip("missing", tmp_path / "missing.mp4", 3.0), Clip("folder", tmp_path, 3.0)]
+        clips = [Clip("good", good, 3.0), Clip("folder", tmp_path, 3.0)]
         for name, damaged in broken.items():
             (tmp_path / f"{name}.mp4").write_bytes(damaged)
             clips.append(Clip(name, tmp_path / f"{name}.mp4", 3.0))
         outcomes = {done.clip: done for done in _decode(engine, *clips)}
         assert {name for name, done in outcomes.items() if done.outcome == "quarantined"} == {
             *broken,
-            "missing",
             "folder",
         }
         stored = {row["clip"]: row["quarantine_reason"] for row in engine.tables.references.read().rows(named=True)}
@@ -362,12 +371,39 @@ class TestQuarantine:
         cells = _measure(engine, *clips, crfs=(51,))
         assert {cell.clip: cell.reason for cell in cells if isinstance(cell, CellQuarantined)} == stored
         assert [cell.clip for cell in cells if isinstance(cell, CellDone)] == ["good"]
+        _write_manifest(engine.tables, *clips)
         assert engine.tables.current_rows()["clip"].to_list() == ["good"]
+
+    def test_a_disk_that_is_away_condemns_no_clip(self, engine: Engine, tmp_path: Path, make_clip: MakeClip) -> None:
+        clip = Clip("a", make_clip(tmp_path / "mounted" / "a.mp4"), 3.0)
+        (before,) = _decode_and_measure(engine, clip, crfs=(51,))
+        (tmp_path / "mounted").rename(tmp_path / "away")
+        (outcome,) = engine.decode_references([clip])
+        assert isinstance(outcome, ReferenceFailed)
+        assert outcome.reason == "it could not be read: No such file or directory"
+        (tmp_path / "away").rename(tmp_path / "mounted")
+        (after,) = _done(_measure(engine, clip, crfs=(51,)))
+        assert after.reused
+        assert _measurement(after.row) == _measurement(before.row)
+
+    def test_a_clip_in_quarantine_is_not_passed_over_once_its_file_is_another(
+        self, engine: Engine, tmp_path: Path, make_clip: MakeClip
+    ) -> None:
+        clip = Clip("a", tmp_path / "a.mp4", 3.0)
+        clip.src.write_bytes(b"no video at all")
+        assert [done.outcome for done in _decode(engine, clip)] == ["quarantined"]
+        assert [type(cell) for cell in _measure(engine, clip, crfs=(51,))] == [CellQuarantined]
+        make_clip(clip.src)
+        (failed,) = _failed(_measure(engine, clip, crfs=(51,)))
+        assert failed.reason.startswith(
+            "its file changed since it was put into quarantine; materialize decoded_reference"
+        )
 
     def test_a_clip_that_was_repaired_leaves_quarantine(
         self, engine: Engine, tmp_path: Path, make_clip: MakeClip
     ) -> None:
         clip = Clip("a", tmp_path / "a.mp4", None)
+        clip.src.write_bytes(b"no video at all")
         assert [done.outcome for done in _decode(engine, clip)] == ["quarantined"]
         assert [done.outcome for done in _decode(engine, clip)] == ["quarantined"]
         make_clip(clip.src)

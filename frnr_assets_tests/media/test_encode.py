@@ -124,4 +124,6 @@ def test_an_encode_that_takes_too_long_is_stopped(encode: Encode) -> None:
 
 
 def test_a_larger_frame_is_expected_to_need_more_memory() -> None:
-    assert encode_memory_bytes(320, 240) < encode_memory_bytes(1920, 1080) < encode_memory_bytes(3840, 2160) < 4 << 30
+    sizes = [encode_memory_bytes(width * height * 3 // 2, "medium") for width, height in ((320, 240), (3840, 2160))]
+    assert sizes[0] < encode_memory_bytes(320 * 240 * 3, "medium") < sizes[1] < 4 << 30
+    assert sizes[1] < encode_memory_bytes(3840 * 2160 * 3 // 2, "veryslow")

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.probe import ClipUnusable, Probe
-from frnr_assets.media.process import TimeLimits, ToolFailed
+from frnr_assets.media.process import TimeLimits, ToolFailed, ToolResult, ToolRunner
 from frnr_assets.media.reference import (
     KEPT_FILES,
     Fingerprint,
@@ -383,11 +384,11 @@ def test_kept_frames_are_the_reference(
     assert plain_ffmpeg(*args).stdout.decode().strip() == f"MD5={kept.frames_md5}"
 
 
-def test_a_file_that_changes_while_it_is_decoded_is_unusable(
+def test_a_file_that_changes_while_it_is_decoded_fails_instead_of_being_condemned(
     make_clip: MakeClip, toolchain: Toolchain, tmp_path: Path
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4")
-    with pytest.raises(ClipUnusable, match=r"^it changed while it was read$"):
+    with pytest.raises(ToolFailed, match=r"^it changed while it was read$"):
         decode_reference(
             clip,
             replace(fingerprint(clip), mtime_ns=0),
@@ -412,14 +413,15 @@ def test_a_file_is_known_by_its_content_size_and_time(tmp_path: Path) -> None:
     os.utime(file, ns=(0, 10**18))
     assert not found.still_holds(file)
     file.unlink()
-    with pytest.raises(ClipUnusable, match=r"^it could not be read: No such file"):
+    with pytest.raises(ToolFailed, match=r"^it could not be read: No such file"):
         found.still_holds(file)
+    with pytest.raises(ToolFailed, match=r"^it could not be read: No such file"):
+        fingerprint(file)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("missing.mp4", "it could not be read: No such file or directory"),
         ("nul\0.mp4", "it could not be read: embedded null byte"),
         ("folder", "it is not a regular file"),
         ("pipe", "it is not a regular file"),
@@ -436,3 +438,27 @@ def test_what_cannot_be_an_upload_is_unusable(name: str, reason: str, tmp_path: 
 
 def test_frames_are_timed_by_index_at_the_nominal_rate() -> None:
     assert index_timing(Fraction(30000, 1001)) == "settb=1001/30000,setpts=N"
+
+
+def test_a_frame_log_that_is_cut_short_is_never_taken_for_the_frames(
+    make_clip: MakeClip, toolchain: Toolchain, tmp_path: Path
+) -> None:
+    class FullDisk(ToolRunner):
+        def run(self, argv: Sequence[str], *, cwd: Path, timeout_s: float) -> ToolResult:
+            result = super().run(argv, cwd=cwd, timeout_s=timeout_s)
+            log = cwd / "frames.log"
+            if log.exists():
+                log.write_text("".join(log.read_text().splitlines(keepends=True)[:10]))
+            return result
+
+    clip = make_clip(tmp_path / "clip.mp4")
+    with pytest.raises(ToolFailed, match=r"^decode failed: 12 frames, but 5 in the log$"):
+        decode_reference(
+            clip,
+            fingerprint(clip),
+            ffmpeg=toolchain.ffmpeg,
+            encoder=LIBX264,
+            runner=FullDisk(),
+            limits=toolchain.limits,
+            scratch=tmp_path,
+        )

@@ -248,4 +248,5 @@ def test_an_unknown_model_and_a_time_limit_are_reported(
 
 
 def test_more_cells_at_once_are_expected_to_need_more_memory() -> None:
-    assert score_memory_bytes(640, 360, 1) < score_memory_bytes(640, 360, 5) < score_memory_bytes(1920, 1080, 5)
+    small, large = 640 * 360 * 3 // 2, 1920 * 1080 * 3
+    assert score_memory_bytes(small, 1) < score_memory_bytes(small, 5) < score_memory_bytes(large, 5)
