@@ -64,7 +64,8 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                 partitions_def=partitions,
                 description=describe(
                     "The rows: each distortion scored against its reference with VMAF and the canonical-6 features "
-                    "(adm2, vif_scale0..3, motion2). A materialized partition is one complete, durable row."
+                    "(adm2, vif_scale0..3, motion2). A materialized partition is one complete, durable row, or a "
+                    "cell of a clip in quarantine, which has none."
                 ),
                 owners=OWNERS,
                 kinds={"vmaf", "parquet"},

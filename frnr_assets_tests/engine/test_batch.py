@@ -1,3 +1,4 @@
+import errno
 import math
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 from frnr_assets.corpus.findings import reference_implausible, row_errors, sweeps_incomplete
 from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, REFERENCES_SCHEMA, ROW_SCHEMA
+from frnr_assets.corpus.store import PartTable
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.batch import CellDone, CellQuarantined, Clip, Engine, ReferenceDone, ReferenceFailed
 from frnr_assets.media.encode import EncodeSettings
@@ -460,6 +462,21 @@ class TestScratch:
             cells.close()  # type: ignore[attr-defined]
         assert list(engine.tables.scratch.iterdir()) == []
         assert first.crf in engine.tables.feature_rows.read(pl.col("clip") == first.clip)["crf"]
+
+    def test_a_table_that_cannot_be_written_ends_the_batch_and_leaves_nothing_working_or_lying_about(
+        self, measured: Measured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = measured.copy(tmp_path / "data")
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        with ThreadPoolExecutor(2) as executor:
+            engine = replace(engine, pool=WorkPool(executor, cores=2, memory_bytes=1 << 30))
+            monkeypatch.setattr(PartTable, "append", full)
+            with pytest.raises(OSError, match="No space left"):
+                _measure(engine, *measured.clips, crfs=(44, 45, 46, 47, 48))
+        assert list(engine.tables.scratch.iterdir()) == []
 
     def test_encodes_of_a_clip_are_gone_when_the_next_one_comes(self, measured: Measured, tmp_path: Path) -> None:
         engine, clips = measured.copy(tmp_path / "data"), list[str]()
