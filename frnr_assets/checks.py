@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import dagster as dg
-import polars as pl
 import pyarrow as pa
 
 from frnr_assets.assets.cells import FEATURE_ROWS
@@ -110,6 +109,20 @@ def _row_checks() -> list[dg.AssetChecksDefinition]:
 
 
 def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    def values_in_range(tables: Tables) -> list[Finding]:
+        rows = to_polars(_published(tables))
+        mos = findings.mos_implausible(rows, settings.mos_scale, "nr_mos", "src")
+        return [*findings.values_implausible(rows, "src"), *mos]
+
+    def row_count(tables: Tables) -> list[Finding]:
+        published = _published(tables)
+        return findings.row_count_differs(to_polars(published), published_rows(published))
+
+    def sweeps_complete(tables: Tables) -> list[Finding]:
+        rows = to_polars(_published(tables))
+        without = findings.clips_without_rows(tables.manifest(), tables.references.read(), rows)
+        return [*without, *findings.sweeps_incomplete(rows, settings.crf_sweep, "src")]
+
     return [
         _check(
             FR_CORPUS,
@@ -122,31 +135,28 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             FR_CORPUS,
             "corpus_from_nr",
             "fr_from_nr is true in every published row.",
-            lambda tables: findings.not_from_nr(_published_frame(tables), "src"),
+            lambda tables: findings.not_from_nr(to_polars(_published(tables)), "src"),
             blocking=True,
         ),
         _check(
             FR_CORPUS,
             "corpus_values_in_range",
             "VMAF, canonical-6 features and MOS are finite and in range in every published row.",
-            lambda tables: [
-                *findings.values_implausible(_published_frame(tables), "src"),
-                *findings.mos_implausible(_published_frame(tables), settings.mos_scale, "nr_mos", "src"),
-            ],
+            values_in_range,
             blocking=True,
         ),
         _check(
             FR_CORPUS,
             "one_row_per_cell",
             "There is one row for a (src_sha256, encoder, preset, crf).",
-            lambda tables: findings.cells_repeated(_published_frame(tables), "src"),
+            lambda tables: findings.cells_repeated(to_polars(_published(tables)), "src"),
             blocking=True,
         ),
         _check(
             FR_CORPUS,
             "row_count",
             "There are as many rows as were published.",
-            lambda tables: findings.row_count_differs(_published_frame(tables), published_rows(_published(tables))),
+            row_count,
             blocking=True,
         ),
         _check(
@@ -154,10 +164,7 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             "sweeps_complete",
             "Every usable clip has a row for each CRF of the sweep. A warning: the corpus may be published while cells "
             "are still being measured.",
-            lambda tables: [
-                *findings.clips_without_rows(tables.manifest(), tables.references.read(), _published_frame(tables)),
-                *findings.sweeps_incomplete(_published_frame(tables), settings.crf_sweep, "src"),
-            ],
+            sweeps_complete,
             severity=_WARN,
         ),
         _check(
@@ -165,14 +172,14 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             "one_recipe",
             "All rows of an encoder and preset were made with the same versions, model and parameters. A warning: "
             "their scores may not compare; materialize feature_rows for the older ones again.",
-            lambda tables: findings.recipes_mixed(_published_frame(tables)),
+            lambda tables: findings.recipes_mixed(to_polars(_published(tables))),
             severity=_WARN,
         ),
         _check(
             FR_CORPUS,
             "quality_falls_with_crf",
             "VMAF does not rise with CRF in any source. A warning: it happens with static or very dark clips.",
-            lambda tables: findings.quality_rises(_published_frame(tables), "src"),
+            lambda tables: findings.quality_rises(to_polars(_published(tables)), "src"),
             severity=_WARN,
         ),
     ]
@@ -212,7 +219,3 @@ def _published(tables: Tables) -> pa.Table:
     if version is None:
         raise NotMaterialized("there is no published corpus yet; materialize fr_corpus first")
     return read_version(version)
-
-
-def _published_frame(tables: Tables) -> pl.DataFrame:
-    return to_polars(_published(tables))

@@ -73,13 +73,8 @@ def _describe(field: "pa.Field[pa.DataType]") -> str:
 
 def duplicate_keys(manifest: pl.DataFrame) -> list[Finding]:
     """Two manifest rows that would be the same partition."""
-    return _where(
-        manifest.unique("clip", keep="any"), pl.col("clip").is_in(_repeated(manifest, "clip")), "clip key used twice"
-    )
-
-
-def _repeated(frame: pl.DataFrame, *columns: str) -> list[str]:
-    return frame.group_by(columns).len().filter(pl.col("len") > 1)[columns[0]].to_list()
+    repeated = manifest.filter(pl.col("clip").is_duplicated())
+    return _concerning("clip key used twice", repeated["clip"].unique(maintain_order=True).to_list())
 
 
 def mos_implausible(

@@ -1,7 +1,5 @@
 """Batches: references decoded and cells measured, each durable before it is reported."""
 
-import errno
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -29,7 +27,7 @@ from frnr_assets.engine.scratch import scratch_folder
 from frnr_assets.media.encode import Distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
 from frnr_assets.media.probe import ClipUnusable
-from frnr_assets.media.process import ToolFailed
+from frnr_assets.media.process import ToolFailed, disk_full
 from frnr_assets.media.reference import KEPT_FILES, KeptFormat, Reference, decode_reference, fingerprint
 from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
@@ -288,7 +286,7 @@ class Engine:
                 yield from (CellDone(row, reused=False) for row in rows)
                 if any(cell.disk_full for cell in failed):
                     # Every other cell would fail in the same way.
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
+                    raise disk_full(scratch)
             yield from decided
 
     @contextmanager
@@ -391,7 +389,7 @@ def _decoded(clip: Clip, future: Future[ReferenceDone]) -> Step[ReferenceDone | 
     if failure is None:
         return Step((future.result(),))
     if isinstance(failure, ToolFailed) and failure.disk_full:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(clip.src)) from failure
+        raise disk_full(clip.src) from failure
     if not isinstance(failure, ToolFailed):
         raise failure
     return Step((ReferenceFailed(clip.key, failure.reason, failure.detail),))

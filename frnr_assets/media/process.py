@@ -71,6 +71,11 @@ _KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.S
 _LITTLE_SPACE_BYTES = 1 << 20
 
 
+def disk_full(path: Path) -> OSError:
+    """Return the error that says that the disk is full, wherever that was noticed."""
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
 def refuse_without_space(folder: Path) -> None:
     """Find out whether a full disk is why a tool's output is cut short: not every tool notices.
 
@@ -78,7 +83,7 @@ def refuse_without_space(folder: Path) -> None:
         OSError: there is next to no space left where the folder is.
     """
     if shutil.disk_usage(folder).free < _LITTLE_SPACE_BYTES:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        raise disk_full(folder)
 
 
 class ToolError(RuntimeError):
