@@ -4,15 +4,25 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
+from frnr_assets.corpus.places import look_at
 from frnr_assets.corpus.tables import NotMaterialized, Tables
+from frnr_assets.engine.attempts import AttemptLog
 from frnr_assets.engine.encodes import EncodeShelf
+from frnr_assets.engine.outcomes import (
+    CellDone,
+    CellOutcome,
+    CellQuarantined,
+    Clip,
+    ReferenceDone,
+    ReferenceFailed,
+)
 from frnr_assets.engine.rows import (
     cell_identity,
     encode_identity,
@@ -28,7 +38,14 @@ from frnr_assets.media.encode import Distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
 from frnr_assets.media.probe import ClipUnusable
 from frnr_assets.media.process import ToolFailed, disk_full
-from frnr_assets.media.reference import KEPT_FILES, KeptFormat, Reference, decode_reference, fingerprint
+from frnr_assets.media.reference import (
+    KEPT_FILES,
+    Fingerprint,
+    KeptFormat,
+    Reference,
+    decode_reference,
+    fingerprint,
+)
 from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.vocabulary import DEFAULT_PRESET
@@ -40,107 +57,6 @@ _DECODE_MEMORY_BYTES = encode_memory_bytes(1920 * 1080 * 3 // 2, DEFAULT_PRESET)
 # Reused cells that are recorded between two looks at what the cores have finished.
 _DECIDED_AT_ONCE = 20
 
-Outcome = Literal["done", "reused", "quarantined", "failed"]
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip as the manifest has it.
-
-    Attributes:
-        key: clip key.
-        src: the uploaded file.
-        mos: crowd MOS, or None.
-    """
-
-    key: str
-    src: Path
-    mos: float | None
-
-
-@dataclass(frozen=True)
-class ReferenceDone:
-    """A clip whose facts, or whose quarantine, are durable.
-
-    Attributes:
-        row: its row in the references table.
-        reused: whether the row was there already.
-    """
-
-    row: Mapping[str, Any]
-    reused: bool
-
-    @property
-    def clip(self) -> str:
-        """Clip key."""
-        return str(self.row["clip"])
-
-    @property
-    def outcome(self) -> Outcome:
-        """How it went, in one word."""
-        return "quarantined" if self.quarantine_reason else "reused" if self.reused else "done"
-
-    @property
-    def quarantine_reason(self) -> str | None:
-        """Why the clip cannot be used; None when it can."""
-        reason: str | None = self.row.get("quarantine_reason")
-        return reason
-
-
-@dataclass(frozen=True)
-class ReferenceFailed:
-    """A clip that was not decoded, through no fault of its own: trying again may help.
-
-    Attributes:
-        clip: clip key.
-        reason: one sentence.
-        detail: reason, command ready to paste, exit status and the tail of the tool's log.
-    """
-
-    clip: str
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class CellDone:
-    """A cell whose row is durable.
-
-    Attributes:
-        row: its row in the feature_rows table.
-        reused: whether a row of the same identity was there already.
-    """
-
-    row: Mapping[str, Any]
-    reused: bool
-
-    @property
-    def clip(self) -> str:
-        """Clip key."""
-        return str(self.row["clip"])
-
-    @property
-    def outcome(self) -> Outcome:
-        """How it went, in one word."""
-        return "reused" if self.reused else "done"
-
-    @property
-    def crf(self) -> int:
-        """The CRF."""
-        return int(self.row["crf"])
-
-
-@dataclass(frozen=True)
-class CellQuarantined:
-    """A cell of a clip that is in quarantine: it has no row, and that is not a failure."""
-
-    clip: str
-    crf: int
-    reason: str
-    outcome: Outcome = "quarantined"
-
-
-CellOutcome = CellDone | CellFailed | CellQuarantined
 _RowsByIdentity = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
@@ -171,7 +87,8 @@ class Engine:
     ) -> Iterator[ReferenceDone | ReferenceFailed]:
         """Decode clips, yielding each once as its row becomes durable.
 
-        A usable clip whose file, tools and recipe are the same is not decoded again; one in quarantine is.
+        A usable clip whose content, tools and recipe are the same is not decoded again; one in quarantine is. A clip
+        on which the tools failed in ``MAX_ATTEMPTS`` runs in a row goes into quarantine.
 
         Args:
             clips: the clips.
@@ -181,6 +98,8 @@ class Engine:
             OSError: the disk is full or the table cannot be written; what was yielded is durable.
         """
         known = {row["clip"]: row for row in self.tables.references.read(_of(clips)).iter_rows(named=True)}
+        attempts = AttemptLog(self.tables, (clip.key for clip in clips))
+        by_key = {clip.key: clip for clip in clips}
         with self._scratch() as scratch:
             works = [
                 Work(
@@ -193,10 +112,16 @@ class Engine:
             ]
             for outcomes in self.pool.run(works):
                 waiting()
-                fresh = [done.row for done in outcomes if isinstance(done, ReferenceDone) and not done.reused]
-                if fresh:
-                    self.tables.references.append(fresh)
-                yield from outcomes
+                judged = [
+                    _judged(found, by_key[found.clip], attempts) if isinstance(found, ReferenceFailed) else found
+                    for found in outcomes
+                ]
+                done = [found for found in judged if isinstance(found, ReferenceDone)]
+                changed = [found.row for found in done if found.row != known.get(found.clip)]
+                if changed:
+                    self.tables.references.append(changed)
+                attempts.worked(found.clip for found in done if found.outcome == "done")
+                yield from judged
 
     def _decode(self, clip: Clip, known: Mapping[str, Any] | None, folder: Path) -> ReferenceDone:
         """Decode one clip, in a worker."""
@@ -207,7 +132,7 @@ class Engine:
             identity = reference_identity(found.sha256, toolchain)
             kept = self._kept_reference(clip)
             # Size and time are part of the row: they are what later runs compare first.
-            unchanged = {
+            today = {
                 "src": str(clip.src),
                 "identity": identity,
                 "size_bytes": found.size_bytes,
@@ -215,8 +140,8 @@ class Engine:
                 "kept_path": None if kept is None else str(kept),
             }
             is_there = kept is None or kept.exists()
-            if known is not None and is_there and unchanged.items() <= known.items():
-                return ReferenceDone(known, reused=True)
+            if known is not None and is_there and known["identity"] == identity:
+                return ReferenceDone({**known, **today}, reused=True)
             folder.mkdir()
             reference = decode_reference(
                 clip.src,
@@ -232,7 +157,7 @@ class Engine:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder / KEPT_FILES[self.keep_reference], kept)
         except ClipUnusable as error:
-            return ReferenceDone(quarantine_row(clip.key, clip.src, error, found), reused=False)
+            return ReferenceDone(_unusable(clip, error, found, known), reused=False)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return ReferenceDone(reference_row(clip.key, clip.src, reference, toolchain, kept), reused=False)
@@ -262,6 +187,7 @@ class Engine:
             OSError: the disk is full or the table cannot be written; what was yielded is durable.
         """
         facts = {row["clip"]: row for row in self.tables.references.read(_of(cells)).iter_rows(named=True)}
+        attempts = AttemptLog(self.tables, (clip.key for clip in cells))
         known = None if recompute else self._known_rows(cells)
         requests: list[SweepRequest] = []
         decided: list[CellOutcome] = []
@@ -278,16 +204,35 @@ class Engine:
                 # A few at a time, so that neither the cores nor what they have finished wait for all of these.
                 yield from decided[:_DECIDED_AT_ONCE]
                 del decided[:_DECIDED_AT_ONCE]
-                failed = [cell for cell in batch if isinstance(cell, CellFailed)]
+                failed = [
+                    self._judged(cell, facts[cell.clip], attempts) for cell in batch if isinstance(cell, CellFailed)
+                ]
                 rows = [self._row(cell, by_key[cell.clip], run_id) for cell in batch if isinstance(cell, CellMeasured)]
                 if rows:
                     self.tables.feature_rows.append(rows)
                 yield from failed
                 yield from (CellDone(row, reused=False) for row in rows)
-                if any(cell.disk_full for cell in failed):
+                if any(isinstance(cell, CellFailed) and cell.disk_full for cell in failed):
                     # Every other cell would fail in the same way.
                     raise disk_full(scratch)
             yield from decided
+        attempts.worked(request.clip for request in requests)
+
+    def _judged(self, cell: CellFailed, facts: Mapping[str, Any], attempts: AttemptLog) -> CellOutcome:
+        """Count a failed cell, and put its clip into quarantine when it has failed too often."""
+        reason = attempts.failed(cell.clip, facts, cell.reason) if cell.tool_ran else None
+        if reason is None:
+            return cell
+        row = quarantine_row(
+            cell.clip,
+            Path(facts["src"]),
+            reason,
+            tool_output=cell.detail,
+            attempts=attempts.attempts(cell.clip),
+            file={name: facts[name] for name in ("src_sha256", "size_bytes", "mtime_ns")},
+        )
+        self.tables.references.append([row])
+        return CellQuarantined(cell.clip, cell.crf, reason)
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:
@@ -348,7 +293,7 @@ class Engine:
         if facts is None:
             raise NotMaterialized(f"its reference was not decoded yet; {redo}")
         if facts["quarantine_reason"] is not None:
-            if facts["src_sha256"] is not None and not fingerprint_of(facts).still_holds(clip.src):
+            if facts["size_bytes"] is not None and not fingerprint_of(facts).still_holds(clip.src):
                 raise NotMaterialized(f"its file changed since it was put into quarantine; {redo}")
             raise _ClipQuarantinedError(facts["quarantine_reason"])
         reference = reference_of(facts)
@@ -392,4 +337,30 @@ def _decoded(clip: Clip, future: Future[ReferenceDone]) -> Step[ReferenceDone | 
         raise disk_full(clip.src) from failure
     if not isinstance(failure, ToolFailed):
         raise failure
-    return Step((ReferenceFailed(clip.key, failure.reason, failure.detail),))
+    return Step((ReferenceFailed(clip.key, failure.reason, failure.detail, failure.result is not None),))
+
+
+def _judged(failed: ReferenceFailed, clip: Clip, attempts: AttemptLog) -> ReferenceDone | ReferenceFailed:
+    """Count a clip that could not be decoded, and put it into quarantine when that was so too often."""
+    file = look_at(clip.src) if failed.tool_ran else None
+    reason = attempts.failed(clip.key, asdict(file), failed.reason) if file else None
+    if file is None or reason is None:
+        return failed
+    count = attempts.attempts(clip.key)
+    row = quarantine_row(clip.key, clip.src, reason, tool_output=failed.detail, attempts=count, file=asdict(file))
+    return ReferenceDone(row, reused=False)
+
+
+def _unusable(
+    clip: Clip, error: ClipUnusable, found: Fingerprint | None, known: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the quarantine of a clip, which counts the runs that tried this very file."""
+    state = found or look_at(clip.src)
+    file = {} if state is None else {"size_bytes": state.size_bytes, "mtime_ns": state.mtime_ns}
+    tried_before = known is not None and bool(file) and file.items() <= known.items()
+    attempts = 1 + ((known["attempts"] or 0) if known is not None and tried_before else 0)
+    sha256 = {"src_sha256": found.sha256} if found else {}
+    output = error.tool_output or None
+    return quarantine_row(
+        clip.key, clip.src, error.reason, tool_output=output, attempts=attempts, file={**file, **sha256}
+    )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from frnr_assets.corpus.schema import SCHEMA_VERSION
-from frnr_assets.media.probe import ClipUnusable, Probe
+from frnr_assets.media.probe import Probe
 from frnr_assets.media.reference import Fingerprint, Reference, WorkingFormat
 from frnr_assets.media.sweep import RECIPE_VERSION, CellMeasured
 from frnr_assets.media.toolchain import Toolchain
@@ -147,12 +147,27 @@ def reference_row(
     }
 
 
-def quarantine_row(clip: str, src: Path, error: ClipUnusable, found: Fingerprint | None) -> dict[str, Any]:
-    """Return an unusable clip as a row of the references table; its fingerprint tells when its file has changed."""
-    row = {"clip": clip, "src": str(src), "quarantine_reason": error.reason, "tool_output": error.tool_output or None}
-    if found is None:
-        return row
-    return {**row, "src_sha256": found.sha256, "size_bytes": found.size_bytes, "mtime_ns": found.mtime_ns}
+def quarantine_row(
+    clip: str, src: Path, reason: str, *, tool_output: str | None, attempts: int, file: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return an unusable clip as a row of the references table.
+
+    Args:
+        clip: clip key.
+        src: the uploaded file.
+        reason: why it cannot be used.
+        tool_output: the tool's own words about it.
+        attempts: runs that tried it.
+        file: what tells when its file has changed: ``size_bytes``, ``mtime_ns`` and, if known, ``src_sha256``.
+    """
+    return {
+        "clip": clip,
+        "src": str(src),
+        "quarantine_reason": reason,
+        "tool_output": tool_output,
+        "attempts": attempts,
+        **file,
+    }
 
 
 def fingerprint_of(row: Mapping[str, Any]) -> Fingerprint:

@@ -63,6 +63,7 @@ class CellFailed:
         reason: one sentence, with the tool's own words.
         detail: reason, command ready to paste, exit status and the tail of the tool's log.
         disk_full: whether a full disk was the reason.
+        tool_ran: whether a program ran on the clip and failed, rather than something around it.
     """
 
     clip: str
@@ -70,6 +71,7 @@ class CellFailed:
     reason: str
     detail: str
     disk_full: bool = False
+    tool_ran: bool = False
 
 
 CellOutcome = CellMeasured | CellFailed
@@ -183,7 +185,8 @@ class _Sweep:
             raise failure
         shutil.rmtree(self.scratch / f"crf{crf}", ignore_errors=True)
         if isinstance(failure, ToolFailed):
-            return CellFailed(self.request.clip, crf, failure.reason, failure.detail, failure.disk_full)
+            tool_ran = failure.result is not None and not failure.disk_full
+            return CellFailed(self.request.clip, crf, failure.reason, failure.detail, failure.disk_full, tool_ran)
         return CellFailed(self.request.clip, crf, str(failure), str(failure), failure.errno == errno.ENOSPC)
 
 

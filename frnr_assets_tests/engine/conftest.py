@@ -15,9 +15,15 @@ MakeEngine = Callable[..., Engine]
 
 
 @pytest.fixture(scope="session")
-def pool() -> Iterator[WorkPool]:
+def executor() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(2) as executor:
-        yield WorkPool(executor, cores=2, memory_bytes=1 << 30)
+        yield executor
+
+
+@pytest.fixture
+def pool(executor: ThreadPoolExecutor) -> WorkPool:
+    """Its own for every test: a batch that ends early stops its pool for good."""
+    return WorkPool(executor, cores=2, memory_bytes=1 << 30)
 
 
 @pytest.fixture

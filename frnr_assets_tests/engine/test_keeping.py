@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from frnr_assets.engine.batch import CellDone, Clip, Engine, ReferenceDone, ReferenceFailed
+from frnr_assets.engine.batch import Engine
+from frnr_assets.engine.outcomes import CellDone, Clip, ReferenceDone, ReferenceFailed
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.process import ToolRunner
 from frnr_assets.media.reference import KEPT_FILES, KeptFormat
