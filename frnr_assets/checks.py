@@ -12,7 +12,7 @@ from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 from frnr_assets.corpus import findings
 from frnr_assets.corpus.findings import Finding
 from frnr_assets.corpus.publish import current_version, published_rows, read_version
-from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, MANIFEST_SCHEMA, REFERENCES_SCHEMA, ROW_SCHEMA
+from frnr_assets.corpus.schema import CLIPS_SCHEMA, FEATURE_ROWS_SCHEMA, REFERENCES_SCHEMA, ROW_SCHEMA
 from frnr_assets.corpus.store import PartTable, to_polars
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.resources import TablesResource
@@ -28,31 +28,69 @@ def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
 
 
 def _manifest_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
-    low, high = settings.mos_scale
+    scales = {dataset.name: dataset.mos_scale for dataset in settings.datasets}
+    expected = {dataset.name: dataset.expected_clips for dataset in settings.datasets}
+
+    def mos_in_scale(tables: Tables) -> list[Finding]:
+        by_dataset = tables.listed_clips().partition_by("dataset", as_dict=True)
+        return [
+            finding
+            for (dataset,), clips in by_dataset.items()
+            for finding in findings.mos_implausible(clips, scales.get(dataset, settings.mos_range))
+        ]
+
+    def schema(tables: Tables) -> list[Finding]:
+        tables.listed_clips()
+        return findings.schema_differs(tables.clips.schema(), CLIPS_SCHEMA)
+
     return [
         _check(
             SOURCE_MANIFEST,
             "manifest_schema",
-            "The manifest table has exactly the documented columns.",
-            lambda tables: findings.schema_differs(tables.manifest_schema(), MANIFEST_SCHEMA),
+            "The table of clips has exactly the documented columns.",
+            schema,
         ),
         _check(
             SOURCE_MANIFEST,
             "clip_keys_unique",
-            "No two rows of the manifest have the same clip key.",
-            lambda tables: findings.duplicate_keys(tables.manifest()),
+            "No two clips have the same key.",
+            lambda tables: findings.duplicate_keys(tables.listed_clips()),
         ),
         _check(
             SOURCE_MANIFEST,
             "mos_in_scale",
-            f"Every MOS is finite and within {low:g} to {high:g}, the declared scale.",
-            lambda tables: findings.mos_implausible(tables.manifest(), (low, high)),
+            "Every MOS is finite and within the scale that its dataset declares.",
+            mos_in_scale,
         ),
         _check(
             SOURCE_MANIFEST,
             "sources_present",
             "The source of every clip is a file.",
-            lambda tables: findings.sources_missing(tables.manifest()),
+            lambda tables: findings.sources_missing(tables.listed_clips()),
+        ),
+        _check(
+            SOURCE_MANIFEST,
+            "rows_accepted",
+            "No row of a manifest was rejected. A warning: rejected rows are no clips; the table of rejects has all of "
+            "them, with file, line and reason.",
+            lambda tables: findings.rows_rejected(tables.rejects.read()),
+            severity=_WARN,
+        ),
+        _check(
+            SOURCE_MANIFEST,
+            "clip_count_expected",
+            "Every dataset has as many rows as it was declared to have clips (expected_clips). A warning: a file that "
+            "has not may be of another dataset, or cut short.",
+            lambda tables: findings.clip_count_differs(tables.listed_clips(), tables.rejects.read(), expected),
+            severity=_WARN,
+        ),
+        _check(
+            SOURCE_MANIFEST,
+            "downloads_work",
+            f"At most {settings.download_failures_warn:.0%} of the downloads failed. A warning: the corpus goes "
+            "without those clips.",
+            lambda tables: findings.downloads_failing(tables.downloads.read(), settings.download_failures_warn),
+            severity=_WARN,
         ),
     ]
 
@@ -73,7 +111,7 @@ def _reference_checks() -> list[dg.AssetChecksDefinition]:
             DECODED_REFERENCE,
             "clips_usable",
             "No clip is in quarantine. A warning: clips in quarantine have no rows, and the corpus goes without them.",
-            lambda tables: findings.quarantined(tables.references.read()),
+            lambda tables: findings.quarantined(tables.quarantine()),
             severity=_WARN,
         ),
     ]
@@ -111,7 +149,7 @@ def _row_checks() -> list[dg.AssetChecksDefinition]:
 def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     def values_in_range(tables: Tables) -> list[Finding]:
         rows = to_polars(_published(tables))
-        mos = findings.mos_implausible(rows, settings.mos_scale, "nr_mos", "src")
+        mos = findings.mos_implausible(rows, settings.mos_range, "nr_mos", "src")
         return [*findings.values_implausible(rows, "src"), *mos]
 
     def row_count(tables: Tables) -> list[Finding]:
@@ -120,7 +158,7 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
 
     def sweeps_complete(tables: Tables) -> list[Finding]:
         rows = to_polars(_published(tables))
-        without = findings.clips_without_rows(tables.manifest(), tables.references.read(), rows)
+        without = findings.clips_without_rows(tables.listed_clips(), tables.references.read(), rows)
         return [*without, *findings.sweeps_incomplete(rows, settings.crf_sweep, "src")]
 
     return [

@@ -1,12 +1,15 @@
 """The configuration of one place: frnr.toml in the folder that everything is started in."""
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
+from dagster._utils.schedules import is_valid_cron_schedule
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from frnr_assets.corpus.dataset import Columns, Dataset
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.process import ToolError
 from frnr_assets.media.reference import KeptFormat
@@ -20,16 +23,38 @@ class SettingsError(ValueError):
     """frnr.toml cannot be used; the message names the file, the setting and the reason."""
 
 
+class Automation(BaseModel):
+    """What happens without a hand, once it is switched on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    running: bool = Field(default=False, description="on from the start, instead of when switched on in the UI")
+    cron: str = Field("0 3 * * *", description="when all manifests are read again (UTC), whatever has changed")
+    interval_seconds: int = Field(30, ge=1, description="seconds between two looks at what there is to do")
+    queued_blocks: int = Field(2, ge=1, description="blocks of clips that are queued or running at once, per stage")
+    retry_minutes: float = Field(60.0, ge=0, description="minutes before clips of a run that failed are tried again")
+    publish_minutes: float = Field(60.0, ge=0, description="minutes between two publications while cells are measured")
+
+    @field_validator("cron")
+    @classmethod
+    def _is_cron(cls, cron: str) -> str:
+        if not is_valid_cron_schedule(cron):
+            raise ValueError(f"{cron!r} is no cron schedule such as '0 3 * * *'")
+        return cron
+
+
 class Settings(BaseModel):
     """Everything that can be configured, with its default. Relative paths are relative to the file's folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     data_root: Path = Field(Path("data"), description="folder for tables, corpus, scratch and kept encodes")
-    manifest: Path = Field(Path("data/manifest.jsonl"), description="JSON Lines manifest of the clips")
-    clips_root: Path | None = Field(None, description="folder that relative sources are in; default: the manifest's")
-    dataset: str = Field("nr", min_length=1, description="name of the dataset")
-    mos_scale: tuple[float, float] = Field((1.0, 5.0), description="lowest and highest possible MOS")
+    datasets: tuple[Dataset, ...] = Field((), description="the no-reference datasets")
+    allowed_roots: tuple[Path, ...] = Field((), description="folders that clips may be in besides the datasets' own")
+    download_threads: int = Field(4, ge=1, description="downloads at once")
+    download_failures_warn: float = Field(
+        0.1, gt=0, le=1, description="fraction of failed downloads above which a check warns"
+    )
 
     crf_sweep: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = Field(
         DEFAULT_CRF_SWEEP, description="CRFs, ascending"
@@ -52,27 +77,48 @@ class Settings(BaseModel):
         2.0, gt=0, description="and as much more per million pixels of its frames"
     )
 
+    automation: Automation = Field(Automation(), description="what happens without a hand")
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        names = [dataset.name for dataset in self.datasets]
+        if len(set(names)) < len(names):
+            raise ValueError("datasets must have different names")
         if list(self.crf_sweep) != sorted(set(self.crf_sweep)):
             raise ValueError("crf_sweep must be ascending, each CRF once")
-        if self.mos_scale[0] >= self.mos_scale[1]:
-            raise ValueError("mos_scale must be [lowest, highest]")
         try:
             self.encode_settings()
         except ToolError as error:
             raise ValueError(str(error)) from error
         return self
 
+    @property
+    def mos_range(self) -> tuple[float, float]:
+        """Lowest and highest possible MOS of any dataset; unbounded without a dataset."""
+        scales = [dataset.mos_scale for dataset in self.datasets]
+        return min((low for low, _ in scales), default=-math.inf), max((high for _, high in scales), default=math.inf)
+
     def encode_settings(self) -> EncodeSettings:
         """Return how distortions are made."""
         return encode_settings(self.encoder, self.preset, self.extra_params, self.crf_sweep)
 
 
+def _model_of(place: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the model that a setting, known or not, would belong to."""
+    match place:
+        case ("datasets", _, "columns", _):
+            return Columns
+        case ("datasets", _, _):
+            return Dataset
+        case ("automation", _):
+            return Automation
+    return Settings
+
+
 def _in_words(problem: ErrorDetails) -> str:
     setting = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        return f"{setting}: there is no such setting; there are {', '.join(Settings.model_fields)}"
+        return f"{setting}: there is no such setting; there are {', '.join(_model_of(problem['loc']).model_fields)}"
     message = problem["msg"].removeprefix("Value error, ").replace("tuple", "array")
     return f"{setting}: {message}" if setting else message
 
@@ -93,6 +139,8 @@ def load_settings(folder: Path) -> Settings:
         raise SettingsError(f"{path}: not TOML in UTF-8: {error}") from error
     except ValidationError as error:
         raise SettingsError(f"{path}: {'; '.join(map(_in_words, error.errors()))}") from None
-    paths = {name: getattr(settings, name) for name in ("data_root", "manifest", "clips_root", "ffmpeg_path")}
-    absolute = {name: path.parent / value for name, value in paths.items() if value is not None}
+    paths = {name: getattr(settings, name) for name in ("data_root", "ffmpeg_path")}
+    absolute: dict[str, object] = {name: path.parent / value for name, value in paths.items() if value is not None}
+    absolute["datasets"] = tuple(dataset.under(path.parent) for dataset in settings.datasets)
+    absolute["allowed_roots"] = tuple(path.parent / root for root in settings.allowed_roots)
     return settings.model_copy(update=absolute)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from frnr_assets.settings import Settings, SettingsError, load_settings
+from frnr_assets.settings import Automation, Settings, SettingsError, load_settings
 
 
 def _load(folder: Path, content: str | bytes) -> Settings:
@@ -10,15 +10,21 @@ def _load(folder: Path, content: str | bytes) -> Settings:
     return load_settings(folder)
 
 
+def dataset(line: str) -> str:
+    return f"[[datasets]]\nname = 'k'\nmanifest = 'm.csv'\n{line}".replace(
+        "name = 'k'\n", "" if "name =" in line else "name = 'k'\n"
+    )
+
+
 def test_without_a_file_the_documented_defaults_hold(tmp_path: Path) -> None:
     settings = load_settings(tmp_path)
     assert settings.crf_sweep == (18, 23, 28, 33, 38)
     assert (settings.encoder, settings.preset, settings.extra_params) == ("libx264", "medium", ())
     assert settings.vmaf_model == "vmaf_v0.6.1"
-    assert settings.mos_scale == (1.0, 5.0)
     assert settings.data_root == tmp_path / "data"
-    assert settings.manifest == tmp_path / "data" / "manifest.jsonl"
-    assert (settings.clips_root, settings.ffmpeg_path, settings.cores, settings.memory_gib) == (None,) * 4
+    assert settings.datasets == ()
+    assert not settings.automation.running
+    assert (settings.ffmpeg_path, settings.cores, settings.memory_gib) == (None,) * 3
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
@@ -30,8 +36,7 @@ def test_every_value_of_the_file_is_used(tmp_path: Path) -> None:
     settings = _load(
         tmp_path,
         """
-        dataset = "konvid-150k"
-        mos_scale = [0, 100]
+        allowed_roots = ["/archive", "more"]
         crf_sweep = [0, 20, 51]
         encoder = "libx264"
         preset = "slow"
@@ -41,10 +46,39 @@ def test_every_value_of_the_file_is_used(tmp_path: Path) -> None:
         memory_gib = 1.5
         tool_base_seconds = 10
         tool_seconds_per_megapixel = 0.25
+
+        [automation]
+        running = true
+        cron = "*/5 * * * *"
+        interval_seconds = 5
+        queued_blocks = 3
+        retry_minutes = 0
+        publish_minutes = 1.5
+
+        [[datasets]]
+        name = "konvid-150k"
+        manifest = "/data/konvid"
+        format = "konvid-150k"
+        expected_clips = 148543
+
+        [[datasets]]
+        name = "live-vqc"
+        manifest = "live/mos.csv"
+        clips_root = "live/clips"
+        mos_scale = [0, 100]
+        columns = { src = "File", mos = "Score" }
         """,
     )
-    assert settings.dataset == "konvid-150k"
-    assert settings.mos_scale == (0.0, 100.0)
+    konvid, live = settings.datasets
+    assert (konvid.name, konvid.format, konvid.expected_clips) == ("konvid-150k", "konvid-150k", 148543)
+    assert (konvid.manifest, konvid.clips_root, konvid.mos_scale) == (Path("/data/konvid"), None, (1.0, 5.0))
+    assert (live.manifest, live.clips_root) == (tmp_path / "live/mos.csv", tmp_path / "live/clips")
+    assert (live.columns.src, live.columns.mos, live.columns.url) == ("File", "Score", None)
+    assert settings.mos_range == (0.0, 100.0)
+    assert settings.allowed_roots == (Path("/archive"), tmp_path / "more")
+    assert settings.automation == Automation(
+        running=True, cron="*/5 * * * *", interval_seconds=5, queued_blocks=3, retry_minutes=0, publish_minutes=1.5
+    )
     assert settings.crf_sweep == (0, 20, 51)
     assert settings.vmaf_model == "vmaf_4k_v0.6.1"
     assert (settings.cores, settings.memory_gib) == (3, 1.5)
@@ -53,7 +87,7 @@ def test_every_value_of_the_file_is_used(tmp_path: Path) -> None:
     assert (encode.encoder.name, encode.preset, encode.extra_params) == ("libx264", "slow", ("-tune", "film"))
 
 
-@pytest.mark.parametrize("name", ["data_root", "manifest", "clips_root", "ffmpeg_path"])
+@pytest.mark.parametrize("name", ["data_root", "ffmpeg_path"])
 def test_a_relative_path_starts_at_the_file_wherever_the_program_was_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -70,7 +104,7 @@ def test_a_relative_path_starts_at_the_file_wherever_the_program_was_started(
     ("content", "named"),
     [
         ("crf_sweep = [18, 23", "not TOML"),
-        ("dataset = konvid", "not TOML"),
+        ("encoder = libx264", "not TOML"),
         ("cores = 1\ncores = 2", "not TOML"),
         ("crf_swep = [18]", "crf_swep"),
         ("[encode]\npreset = 'slow'", "encode"),
@@ -78,8 +112,21 @@ def test_a_relative_path_starts_at_the_file_wherever_the_program_was_started(
         ("cores = 0", "cores"),
         ("memory_gib = -1", "memory_gib"),
         ("memory_gib = inf", "memory_gib"),
-        ("dataset = 5", "dataset"),
-        ("dataset = ''", "dataset"),
+        ("datasets = 5", "datasets"),
+        ("[[datasets]]\nmanifest = 'm.csv'", "datasets.0.name"),
+        ("[[datasets]]\nname = 'k'", "datasets.0.manifest"),
+        (dataset("name = ' '"), "datasets.0.name"),
+        (dataset("format = 'xls'"), "datasets.0.format"),
+        (dataset("expected_clips = 0"), "datasets.0.expected_clips"),
+        (dataset("mos = 'MOS'"), "there are name, manifest, format, clips_root"),
+        (dataset("columns = { MOS = 'mos' }"), "there are src, mos, mos_std_dev"),
+        (dataset("columns = { src = '' }"), "datasets.0.columns.src"),
+        (f"{dataset('')}\n{dataset('')}", "datasets must have different names"),
+        ("[automation]\ncron = 'every night'", "automation.cron: 'every night' is no cron schedule"),
+        ("[automation]\nrunning = 'yes please'", "automation.running"),
+        ("[automation]\ninterval_seconds = 0", "automation.interval_seconds"),
+        ("[automation]\ninterval = 5", "there are running, cron, interval_seconds"),
+        ("download_threads = 0", "download_threads"),
         ("data_root = 5", "data_root"),
         ("extra_params = '-tune film'", "extra_params"),
         ("vmaf_model = 'path=x:y'", "vmaf_model"),
@@ -96,12 +143,12 @@ def test_a_relative_path_starts_at_the_file_wherever_the_program_was_started(
         ("crf_sweep = [-1, 18]", "crf_sweep"),
         ("encoder = 'libx269'", "encoder"),
         ("preset = 'mediums'", "preset"),
-        ("mos_scale = [5, 1]", "mos_scale"),
-        ("mos_scale = [3, 3]", "mos_scale"),
-        ("mos_scale = [1, 3, 5]", "mos_scale"),
-        ("mos_scale = ['poor', 'good']", "mos_scale"),
-        ("mos_scale = [nan, 5]", "mos_scale"),
-        ("mos_scale = [1, inf]", "mos_scale"),
+        (dataset("mos_scale = [5, 1]"), "mos_scale"),
+        (dataset("mos_scale = [3, 3]"), "mos_scale"),
+        (dataset("mos_scale = [1, 3, 5]"), "mos_scale"),
+        (dataset("mos_scale = ['poor', 'good']"), "mos_scale"),
+        (dataset("mos_scale = [nan, 5]"), "mos_scale"),
+        (dataset("mos_scale = [1, inf]"), "mos_scale"),
     ],
 )
 def test_a_mistake_in_the_file_is_named_before_any_work_starts(tmp_path: Path, content: str, named: str) -> None:
@@ -112,13 +159,13 @@ def test_a_mistake_in_the_file_is_named_before_any_work_starts(tmp_path: Path, c
 
 
 def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"cores: .*dataset: |dataset: .*cores: "):
-        _load(tmp_path, "cores = 0\ndataset = ''")
+    with pytest.raises(SettingsError, match=r"cores: .*download_threads: |download_threads: .*cores: "):
+        _load(tmp_path, "cores = 0\ndownload_threads = 0")
 
 
 def test_a_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        _load(tmp_path, b"dataset = 'caf\xe9'")
+        _load(tmp_path, b"encoder = 'caf\xe9'")
     assert str(tmp_path / "frnr.toml") in str(caught.value)
 
 

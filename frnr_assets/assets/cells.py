@@ -12,7 +12,7 @@ from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, PARTIT
 from frnr_assets.assets.events import Parent, latest_parents, record
 from frnr_assets.assets.progress import Progress, failure
 from frnr_assets.corpus.schema import ROW_SCHEMA
-from frnr_assets.engine.batch import CellDone, CellQuarantined
+from frnr_assets.engine.outcomes import CellDone, CellQuarantined
 from frnr_assets.media.sweep import RECIPE_VERSION, CellFailed
 from frnr_assets.partitions import cell_key, cell_partitions, cells_by_clip
 from frnr_assets.resources import ComputeResource, FFmpegResource, TablesResource, VmafResource, Workshop

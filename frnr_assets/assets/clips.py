@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from frnr_assets.corpus.tables import NotMaterialized, Tables
-from frnr_assets.engine.batch import Clip
+from frnr_assets.engine.outcomes import Clip
 
 
 def clips_by_key(tables: Tables, keys: Iterable[str]) -> tuple[dict[str, Clip], dict[str, str]]:
@@ -18,21 +18,10 @@ def clips_by_key(tables: Tables, keys: Iterable[str]) -> tuple[dict[str, Clip], 
     """
     wanted = list(keys)
     try:
-        manifest = tables.manifest().filter(pl.col("clip").is_in(wanted))
+        listed = tables.listed_clips().filter(pl.col("clip").is_in(wanted))
     except NotMaterialized as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    found: dict[str, Clip] = {}
-    problems: dict[str, str] = {}
-    for row in manifest.iter_rows(named=True):
-        clip = Clip(row["clip"], Path(row["src"]), row["mos"])
-        other = found.setdefault(clip.key, clip)
-        if other.src != clip.src:
-            problems[clip.key] = (
-                f"its key stands for both {other.src} and {clip.src}; rename one and materialize source_manifest"
-            )
-    for key in wanted:
-        if key not in found:
-            problems[key] = (
-                "it is not in the manifest any more; add it and materialize source_manifest, or leave it out"
-            )
-    return {key: found[key] for key in wanted if key not in problems}, problems
+    found = {key: Clip(key, Path(src), mos) for key, src, mos in listed.select("clip", "src", "mos").iter_rows()}
+    gone = "it is not in the manifest any more; add it and materialize source_manifest, or leave it out"
+    clips = {key: found[key] for key in wanted if key in found}
+    return clips, {key: gone for key in wanted if key not in found}

@@ -12,7 +12,7 @@ from frnr_assets.assets.events import Parent, record
 from frnr_assets.assets.progress import Progress, failure
 from frnr_assets.assets.source_manifest import MANIFEST_VERSION, SOURCE_MANIFEST
 from frnr_assets.corpus.schema import REFERENCES_SCHEMA
-from frnr_assets.engine.batch import ReferenceDone, ReferenceFailed
+from frnr_assets.engine.outcomes import ReferenceDone, ReferenceFailed
 from frnr_assets.media.sweep import RECIPE_VERSION
 from frnr_assets.partitions import clip_partitions
 from frnr_assets.resources import ComputeResource, FFmpegResource, TablesResource, VmafResource, Workshop

@@ -44,7 +44,7 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
                 description="there are no feature rows to publish; materialize feature_rows first", allow_retries=False
             )
         try:
-            publication = publish(rows, store.corpus, sweep=settings.crf_sweep, mos_scale=settings.mos_scale)
+            publication = publish(rows, store.corpus, sweep=settings.crf_sweep, mos_scale=settings.mos_range)
         except CorpusInvalid as error:
             raise dg.Failure(
                 description=f"the corpus was not published; the version before stays. {error}", allow_retries=False

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from frnr_assets.engine.batch import Outcome
+from frnr_assets.engine.outcomes import Outcome
 
 INTERVAL_S = 10.0
 _REASONS = 3

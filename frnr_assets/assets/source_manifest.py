@@ -1,10 +1,13 @@
 """The first stage: which clips there are."""
 
+from collections.abc import Mapping
+
 import dagster as dg
 
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
-from frnr_assets.corpus.manifest import ManifestError, read_manifest
-from frnr_assets.corpus.schema import MANIFEST_SCHEMA
+from frnr_assets.corpus.ingest import ingest
+from frnr_assets.corpus.manifests.records import ManifestError
+from frnr_assets.corpus.schema import CLIPS_SCHEMA
 from frnr_assets.partitions import register_clips
 from frnr_assets.resources import TablesResource
 from frnr_assets.settings import Settings
@@ -16,38 +19,54 @@ MANIFEST_VERSION = "clips"
 
 
 def build_source_manifest(settings: Settings) -> dg.AssetsDefinition:
-    """Return the asset that reads the configured manifest and registers its clips as partitions."""
+    """Return the asset that reads the configured manifests and registers its clips as partitions."""
 
     @dg.asset(
         key=SOURCE_MANIFEST,
         description=describe(
-            "The clips of the no-reference dataset: key, path, MOS. Materializing it reads the manifest file, writes "
-            "the table and registers every new clip as a partition of the assets downstream."
+            "The clips of the no-reference datasets: key, path, MOS. Materializing it reads the manifests, updates the "
+            "table and registers every new clip as a partition of the assets downstream. Rows that cannot be used are "
+            "kept in a table of rejects, with file, line and reason."
         ),
         owners=OWNERS,
         kinds={"polars", "parquet"},
         group_name=GROUP,
         code_version="1",
-        metadata={COLUMN_SCHEMA: table_schema(MANIFEST_SCHEMA)},
+        metadata={COLUMN_SCHEMA: table_schema(CLIPS_SCHEMA)},
     )
     def source_manifest(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult[None]:
+        store = tables.tables()
         try:
-            rows = read_manifest(settings.manifest, clips_root=settings.clips_root, dataset=settings.dataset)
+            ingested = ingest(settings.datasets, store, settings.allowed_roots)
         except ManifestError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
-        manifest = tables.tables().write_manifest(rows)
-        new = register_clips(context.instance, manifest["clip"].to_list())
-        mos = manifest["mos"].drop_nulls()
+        partitions = register_clips(context.instance, ingested.clips)
+        if ingested.rejects:
+            context.log.warning(f"{sum(ingested.rejects.values())} rows were rejected: {_counted(ingested.rejects)}")
+        clips = store.listed_clips()
         return dg.MaterializeResult(
             data_version=dg.DataVersion(MANIFEST_VERSION),
             metadata={
-                ROW_COUNT: len(manifest),
-                "clips": len(manifest),
-                "new clips": new,
-                "clips with MOS": len(mos),
-                "datasets": ", ".join(sorted(manifest["dataset"].unique())),
-                "manifest": dg.MetadataValue.path(settings.manifest),
+                ROW_COUNT: len(clips),
+                "clips": len(clips),
+                "clips with MOS": clips["mos"].count(),
+                "clips without a file": clips["size_bytes"].null_count(),
+                **ingested.changes,
+                "new partitions": partitions,
+                "rejected rows": sum(ingested.rejects.values()),
+                "rejected rows by reason": dg.MetadataValue.md(_table("reason", ingested.rejects)),
+                "clips by dataset": dg.MetadataValue.md(_table("dataset", ingested.listed)),
             },
         )
 
     return source_manifest
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in counts.items())
+
+
+def _table(of: str, counts: Mapping[str, int]) -> str:
+    """Return counts as a Markdown table, the highest first."""
+    lines = [f"| {what} | {count} |" for what, count in sorted(counts.items(), key=lambda found: -found[1])]
+    return "\n".join([f"| {of} | count |", "|---|---|", *lines]) if lines else "none"

@@ -1,6 +1,7 @@
 """What is wrong with a table, if anything. Each rule is a pure function; checks and publication share them."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,13 +81,48 @@ def duplicate_keys(manifest: pl.DataFrame) -> list[Finding]:
 def mos_implausible(
     frame: pl.DataFrame, scale: tuple[float, float], column: str = "mos", label: str = "clip"
 ) -> list[Finding]:
-    """MOS that are not finite or not within the declared scale (both ends included). Null is fine."""
+    """MOS that are not finite or not within a scale (both ends included). Null is fine."""
     mos = pl.col(column)
     outside = f"MOS is not within the declared scale {scale[0]:g} to {scale[1]:g}"
     return [
         *_where(frame, mos.is_not_null() & ~mos.is_finite(), "MOS is not finite", label),
         *_where(frame, mos.is_finite() & ~mos.is_between(*scale), outside, label),
     ]
+
+
+def rows_rejected(rejects: pl.DataFrame) -> list[Finding]:
+    """Rows of the manifests that are no clips, by kind of reason, the most frequent first, with the first reason."""
+    kinds = (
+        rejects.group_by("kind", maintain_order=True)
+        .agg(pl.col("manifest", "line", "reason").first(), pl.len())
+        .sort("len", descending=True)
+    )
+    return [
+        Finding(f"{number} rows rejected, {kind}; first {manifest}, line {line}: {reason}", (), number)
+        for kind, manifest, line, reason, number in kinds.iter_rows()
+    ]
+
+
+def clip_count_differs(clips: pl.DataFrame, rejects: pl.DataFrame, expected: Mapping[str, int | None]) -> list[Finding]:
+    """Datasets whose manifests have another number of rows than they were declared to have clips."""
+    # A clip that keeps its values although its row is rejected now is in both.
+    place = ("dataset", "manifest", "line")
+    rows = Counter(pl.concat([clips.select(place), rejects.select(place)]).unique()["dataset"])
+    return [
+        Finding(f"{dataset} has {rows[dataset]} rows where {number} are expected; is it another dataset?", (), 1)
+        for dataset, number in expected.items()
+        if number is not None and rows[dataset] != number
+    ]
+
+
+def downloads_failing(downloads: pl.DataFrame, limit: float) -> list[Finding]:
+    """More downloads that failed than a fraction of all allows."""
+    failed = downloads.filter(pl.col("failure").is_not_null())
+    if len(failed) <= limit * len(downloads):
+        return []
+    share = f"{len(failed)} of {len(downloads)} downloads failed, more than {limit:.0%}"
+    first = failed.row(0, named=True)
+    return [Finding(f"{share}; first {first['url']}: {first['failure']}", (), len(failed))]
 
 
 def sources_missing(manifest: pl.DataFrame) -> list[Finding]:
@@ -122,11 +158,10 @@ def sources_inconsistent(rows: pl.DataFrame, label: str = "clip") -> list[Findin
     return _unless(rows, pl.col("src") == pl.col("nr_source"), "nr_source is not src", label)
 
 
-def quarantined(references: pl.DataFrame) -> list[Finding]:
+def quarantined(quarantine: pl.DataFrame) -> list[Finding]:
     """Clips that cannot be used, by reason, the most frequent first."""
     reasons = (
-        references.filter(pl.col("quarantine_reason").is_not_null())
-        .group_by("quarantine_reason")
+        quarantine.group_by("quarantine_reason")
         .agg(pl.col("clip").sort())
         .sort(pl.col("clip").list.len(), "quarantine_reason", descending=[True, False])
     )

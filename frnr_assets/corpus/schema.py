@@ -101,19 +101,86 @@ FEATURE_ROWS_SCHEMA: Final = pa.schema(
 )
 FEATURE_ROWS_KEY: Final = ("clip", "encoder", "preset", "crf")
 
-MANIFEST_SCHEMA: Final = pa.schema(
+CLIPS_SCHEMA: Final = pa.schema(
     [
         _CLIP,
+        _field("dataset", pa.string(), "name of the dataset"),
+        _field("name", pa.string(), "path of the clip within its dataset: what it is known by from one ingestion on"),
         _field("src", pa.string(), "absolute path of the uploaded file"),
         _field("mos", pa.float64(), "crowd MOS; null when the manifest has none", nullable=True),
         _field("mos_std_dev", pa.float64(), "standard deviation of the ratings", nullable=True),
         _field("n_ratings", pa.int64(), "number of ratings", nullable=True),
-        _field("dataset", pa.string(), "name of the dataset"),
-        _field("extra", pa.string(), "all other keys of the manifest row, as JSON"),
+        _field("split", pa.string(), "the dataset's own split", nullable=True),
+        _field("url", pa.string(), "where a missing file is downloaded from", nullable=True),
+        _field("extra", pa.string(), "all other columns of the manifest row, as JSON"),
         _field("manifest", pa.string(), "path of the manifest file"),
         _field("line", pa.int64(), "line of the manifest file, from 1"),
+        _field(
+            "size_bytes", pa.int64(), "size of the uploaded file in bytes; null while it is not there", nullable=True
+        ),
+        _field("mtime_ns", pa.int64(), "its modification time, nanoseconds since 1970", nullable=True),
+        _field("removed", pa.bool_(), "whether the manifests list the clip no longer"),
     ]
 )
+
+REJECTS_SCHEMA: Final = pa.schema(
+    [
+        _field("manifest", pa.string(), "path of the manifest file"),
+        _field("line", pa.int64(), "line of the manifest file, from 1"),
+        _field("dataset", pa.string(), "name of the dataset"),
+        _field("kind", pa.string(), "kind of reason"),
+        _field("reason", pa.string(), "why the row is rejected"),
+        _field("src", pa.string(), "absolute path of the source, as far as it is known", nullable=True),
+        _field("url", pa.string(), "where it is downloaded from", nullable=True),
+        _field("row", pa.string(), "the row as it stands in the manifest, at most its first 2,000 bytes"),
+    ]
+)
+
+# What an ingestion looked at: when one of these differs, there is something to ingest.
+WATCHED_SCHEMA: Final = pa.schema(
+    [
+        _field("path", pa.string(), "path of a manifest or a source"),
+        _field("size_bytes", pa.int64(), "its size in bytes; null when it was not there", nullable=True),
+        _field("mtime_ns", pa.int64(), "its modification time, nanoseconds since 1970", nullable=True),
+    ]
+)
+
+# Hashes of the sources of equal size, for finding those of equal content.
+CONTENTS_SCHEMA: Final = pa.schema(
+    [
+        _field("src", pa.string(), "absolute path of the source"),
+        _field("size_bytes", pa.int64(), "its size in bytes"),
+        _field("mtime_ns", pa.int64(), "its modification time when it was hashed, nanoseconds since 1970"),
+        _field("ends_sha256", pa.string(), "SHA-256 of its first and last 64 KiB"),
+        _field("sha256", pa.string(), "SHA-256 of all of it; null where the ends told enough", nullable=True),
+    ]
+)
+
+DOWNLOADS_SCHEMA: Final = pa.schema(
+    [
+        _field("src", pa.string(), "absolute path that the source is downloaded to"),
+        _RECORDED,
+        _field("url", pa.string(), "where it is downloaded from"),
+        _field("size_bytes", pa.int64(), "its size in bytes; null when the download failed", nullable=True),
+        _field("failure", pa.string(), "why the download failed; null when it did not", nullable=True),
+        _field("permanent", pa.bool_(), "whether trying again would not help"),
+        _field("attempts", pa.int64(), "runs that tried, since it last worked or its address changed"),
+    ]
+)
+DOWNLOADS_KEY: Final = ("src",)
+
+# Failures of clips that may work another time; too many in a row put the clip into quarantine.
+ATTEMPTS_SCHEMA: Final = pa.schema(
+    [
+        _CLIP,
+        _RECORDED,
+        _field("attempts", pa.int64(), "runs in which it failed, since one in which it did not or its file changed"),
+        _field("size_bytes", pa.int64(), "size of the uploaded file in bytes", nullable=True),
+        _field("mtime_ns", pa.int64(), "its modification time, nanoseconds since 1970", nullable=True),
+        _field("reason", pa.string(), "the last failure; null when there was none since", nullable=True),
+    ]
+)
+ATTEMPTS_KEY: Final = ("clip",)
 
 REFERENCES_SCHEMA: Final = pa.schema(
     [
@@ -126,6 +193,7 @@ REFERENCES_SCHEMA: Final = pa.schema(
         ),
         _field("quarantine_reason", pa.string(), "why the clip cannot be used; null when it can", nullable=True),
         _field("tool_output", pa.string(), "the tool's own words about it", nullable=True),
+        _field("attempts", pa.int64(), "runs that tried the file before it went into quarantine", nullable=True),
         _field("src_sha256", pa.string(), "SHA-256 of the uploaded file", nullable=True),
         _field("size_bytes", pa.int64(), "size of the uploaded file in bytes", nullable=True),
         _field("mtime_ns", pa.int64(), "its modification time, nanoseconds since 1970", nullable=True),

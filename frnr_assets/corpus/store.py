@@ -1,6 +1,7 @@
 """Append-only tables of Parquet parts that survive a kill at any moment."""
 
 import fcntl
+import hashlib
 import os
 import time
 import uuid
@@ -46,6 +47,47 @@ def write_parquet(table: pa.Table, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
+class FileTable:
+    """A table kept as one Parquet file, which is replaced as a whole."""
+
+    def __init__(self, path: Path, schema: pa.Schema):
+        self._path = path
+        self._schema = schema
+
+    def exists(self) -> bool:
+        """Tell whether it was written yet."""
+        return self._path.exists()
+
+    def read(self) -> pl.DataFrame:
+        """Return the table; without rows when it was not written yet."""
+        return pl.read_parquet(self._path, glob=False) if self.exists() else to_polars(self._schema.empty_table())
+
+    def schema(self) -> pa.Schema:
+        """Return the schema that the table has on disk."""
+        return pq.read_schema(self._path)
+
+    def stamp(self) -> str:
+        """Return what differs from what it was before whenever the table was replaced."""
+        if not self.exists():
+            return ""
+        found = self._path.stat()
+        return f"{found.st_ino} {found.st_mtime_ns}"
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Replace the table, atomically, unless it has these very rows; return whether it had not.
+
+        Raises:
+            OSError: the disk is full or the folder is not writable; the table is as it was.
+            ValueError: a column is unknown, or a value is not of its column's type, or missing where it must not be.
+        """
+        table = _table(rows, self._schema)
+        if self.exists() and pq.read_table(self._path).equals(table):
+            return False
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(table, self._path)
+        return True
+
+
 class PartTable:
     """A table kept as Parquet parts in one folder, of which the newest row of each key counts.
 
@@ -80,13 +122,27 @@ class PartTable:
             with suppress(OSError):
                 self.compact()
 
-    def read(self, where: pl.Expr | None = None) -> pl.DataFrame:
+    def read(self, where: pl.Expr | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Return the newest row of each key, sorted by key.
 
         Args:
             where: a condition on key columns, for reading only some of the rows.
+            columns: the columns beside the key that are wanted; None for all, in the order of the schema.
         """
-        return self._retried(lambda parts: self._newest(parts, where))
+        return self._retried(lambda parts: self._newest(parts, where, columns))
+
+    def newest_ns(self) -> int:
+        """Return when the newest row was recorded, nanoseconds since 1970; 0 without a row."""
+
+        def newest(parts: list[Path]) -> int:
+            found = _scan(parts).select(pl.col("recorded_ns").max()).collect()
+            return int(found.item() or 0)
+
+        return self._retried(lambda parts: newest(parts) if parts else 0)
+
+    def stamp(self) -> str:
+        """Return what differs from what it was before whenever rows were added; parts have unique names."""
+        return hashlib.sha256("".join(part.name for part in self._parts()).encode()).hexdigest()
 
     def schemas(self) -> list[pa.Schema]:
         """Return the schemas that the parts have on disk, each once."""
@@ -131,24 +187,50 @@ class PartTable:
     def _new_part(self) -> Path:
         return self._folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.parquet"
 
-    def _newest(self, parts: list[Path], where: pl.Expr | None = None) -> pl.DataFrame:
+    def _newest(
+        self, parts: list[Path], where: pl.Expr | None = None, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        wanted = self._schema.names if columns is None else [*self._key, *columns]
         if not parts:
-            return to_polars(self._schema.empty_table())
-        scan = pl.scan_parquet(parts, hive_partitioning=False)
-        rows = (scan if where is None else scan.filter(where)).collect()
-        return rows.sort("recorded_ns").unique(self._key, keep="last", maintain_order=True).sort(self._key)
+            return to_polars(self._schema.empty_table()).select(wanted)
+        scan = _scan(parts)
+        rows = (scan if where is None else scan.filter(where)).select({*wanted, "recorded_ns"}).collect()
+        newest = rows.sort("recorded_ns").unique(self._key, keep="last", maintain_order=True).sort(self._key)
+        return newest.select(wanted)
+
+
+def _scan(parts: list[Path]) -> pl.LazyFrame:
+    """Read these very files: neither "[" nor "crf=18" in the path of the data root means anything."""
+    return pl.scan_parquet(parts, hive_partitioning=False, glob=False)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """Make a table of rows without changing any value: pyarrow alone would truncate 640.5 to 640 on the way."""
+    known = set(schema.names)
     for row in rows:
-        unknown = row.keys() - set(schema.names)
-        if unknown:
-            raise ValueError(f"there is no column {', '.join(sorted(unknown))}")
-        for field in schema:
-            if not _fits(row.get(field.name), field):
-                raise ValueError(f"{field.name} is {row.get(field.name)!r}, not {field.type}")
-    return pa.Table.from_pylist(list(rows), schema=schema)
+        if not row.keys() <= known:
+            raise ValueError(f"there is no column {', '.join(sorted(row.keys() - known))}")
+    return pa.table([_column([row.get(field.name) for row in rows], field) for field in schema], schema=schema)
+
+
+def _column(values: list[Any], field: "pa.Field[pa.DataType]") -> "pa.Array[Any]":
+    if not _plainly_fit(values, field):
+        for value in values:
+            if not _fits(value, field):
+                raise ValueError(f"{field.name} is {value!r}, not {field.type}")
+    return pa.array(values, field.type)
+
+
+def _plainly_fit(values: list[Any], field: "pa.Field[pa.DataType]") -> bool:
+    """Tell whether all values fit as far as their types alone can tell, which is quick."""
+    kinds = set(map(type, values))
+    if field.nullable:
+        kinds.discard(type(None))
+    if pa.types.is_string(field.type):
+        return kinds <= {str}
+    if pa.types.is_floating(field.type):
+        return kinds <= {float, int}
+    return pa.types.is_boolean(field.type) and kinds <= {bool}
 
 
 def _fits(value: object, field: "pa.Field[pa.DataType]") -> bool:

@@ -1,22 +1,25 @@
 """The tables under one data root."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from frnr_assets.corpus.schema import (
+    ATTEMPTS_KEY,
+    ATTEMPTS_SCHEMA,
+    CLIPS_SCHEMA,
+    CONTENTS_SCHEMA,
+    DOWNLOADS_KEY,
+    DOWNLOADS_SCHEMA,
     FEATURE_ROWS_KEY,
     FEATURE_ROWS_SCHEMA,
-    MANIFEST_SCHEMA,
     REFERENCES_KEY,
     REFERENCES_SCHEMA,
+    REJECTS_SCHEMA,
+    WATCHED_SCHEMA,
 )
-from frnr_assets.corpus.store import PartTable, write_parquet
+from frnr_assets.corpus.store import FileTable, PartTable
 
 
 class NotMaterialized(RuntimeError):  # noqa: N818 - the name says what the table is
@@ -63,34 +66,57 @@ class Tables:
         """The folder for what is deleted soon."""
         return self.root / "scratch"
 
-    def write_manifest(self, rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-        """Replace the manifest table, atomically, and return it.
+    @property
+    def clips(self) -> FileTable:
+        """The clips of all manifests, those that were removed from them included."""
+        return FileTable(self.root / "tables" / "clips.parquet", CLIPS_SCHEMA)
+
+    @property
+    def rejects(self) -> FileTable:
+        """The rows of the manifests that cannot be used, as of the last ingestion."""
+        return FileTable(self.root / "tables" / "rejects.parquet", REJECTS_SCHEMA)
+
+    @property
+    def watched(self) -> FileTable:
+        """The manifests and sources as the last ingestion saw them."""
+        return FileTable(self.root / "tables" / "watched.parquet", WATCHED_SCHEMA)
+
+    @property
+    def contents(self) -> FileTable:
+        """Hashes of the sources of equal size."""
+        return FileTable(self.root / "tables" / "contents.parquet", CONTENTS_SCHEMA)
+
+    @property
+    def downloads(self) -> PartTable:
+        """What became of the downloads, by source."""
+        return PartTable(self.root / "tables" / "downloads", DOWNLOADS_SCHEMA, DOWNLOADS_KEY)
+
+    @property
+    def attempts(self) -> PartTable:
+        """How often clips failed, by clip."""
+        return PartTable(self.root / "tables" / "attempts", ATTEMPTS_SCHEMA, ATTEMPTS_KEY)
+
+    def listed_clips(self) -> pl.DataFrame:
+        """Return the clips that the manifests list.
 
         Raises:
-            OSError: the disk is full or the folder is not writable; the table is as it was.
+            NotMaterialized: nothing was ingested yet.
         """
-        self._manifest.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(pa.Table.from_pylist(list(rows), schema=MANIFEST_SCHEMA), self._manifest)
-        return self.manifest()
+        if not self.clips.exists():
+            raise NotMaterialized("there is no table of clips yet; materialize source_manifest first")
+        return self.clips.read().filter(~pl.col("removed"))
 
-    def manifest(self) -> pl.DataFrame:
-        """Return the manifest table.
+    def quarantine(self) -> pl.DataFrame:
+        """Return the listed clips that cannot be used: why, the tool's own words, file hash, attempts, and since when.
 
         Raises:
-            NotMaterialized: there is none.
+            NotMaterialized: nothing was ingested yet.
         """
-        if not self._manifest.exists():
-            raise NotMaterialized("there is no manifest table yet; materialize source_manifest first")
-        return pl.read_parquet(self._manifest)
-
-    def manifest_schema(self) -> pa.Schema:
-        """Return the schema that the manifest table has on disk.
-
-        Raises:
-            NotMaterialized: there is none.
-        """
-        self.manifest()
-        return pq.read_schema(self._manifest)
+        found = self.references.read().filter(pl.col("quarantine_reason").is_not_null())
+        listed = self.listed_clips().select("clip", "dataset")
+        columns = ("clip", "dataset", "src", "quarantine_reason", "tool_output", "src_sha256", "attempts")
+        since = pl.from_epoch("recorded_ns", time_unit="ns").dt.replace_time_zone("UTC").alias("since")
+        return found.join(listed, on="clip").select(*columns, since).sort("clip")
 
     def current_rows(self) -> pl.DataFrame:
         """Return the newest feature rows of the manifest's clips, made from the source as it was last decoded.
@@ -98,14 +124,10 @@ class Tables:
         The MOS is the manifest's: it may have been corrected since the row was measured.
 
         Raises:
-            NotMaterialized: there is no manifest table.
+            NotMaterialized: nothing was ingested yet.
         """
         references = self.references.read().filter(pl.col("quarantine_reason").is_null())
         decoded = references.select("clip", "src_sha256")
         rows = self.feature_rows.read().join(decoded, on=["clip", "src_sha256"], how="semi")
-        mos = self.manifest().unique("clip", keep="first", maintain_order=True).select("clip", nr_mos="mos")
+        mos = self.listed_clips().select("clip", nr_mos="mos")
         return rows.drop("nr_mos").join(mos, on="clip").select(rows.columns).sort(FEATURE_ROWS_KEY)
-
-    @property
-    def _manifest(self) -> Path:
-        return self.root / "tables" / "manifest.parquet"

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES
+from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.definitions import build_definitions
 from frnr_assets.settings import Settings
@@ -30,8 +31,17 @@ class Project:
     def tables(self) -> Tables:
         return Tables(self.settings.data_root)
 
+    @property
+    def manifest(self) -> Path:
+        (dataset,) = self.settings.datasets
+        return dataset.manifest
+
+    @property
+    def clips(self) -> Path:
+        return self.folder / "clips"
+
     def write_manifest(self, entries: Sequence[Mapping[str, object]]) -> None:
-        self.settings.manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        self.manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
     def run(
         self, job: str, *, first: str | None = None, last: str | None = None, config: Mapping[str, Any] | None = None
@@ -81,9 +91,7 @@ def make_project(folder: Path, instance: dg.DagsterInstance, make_clip: MakeClip
     (clips / "broken.mp4").write_bytes(bars.read_bytes()[:600])
     settings = Settings(
         data_root=folder / "data",
-        manifest=folder / "manifest.jsonl",
-        clips_root=clips,
-        dataset="tests",
+        datasets=(Dataset(name="tests", manifest=folder / "manifest.jsonl", clips_root=clips, expected_clips=3),),
         crf_sweep=(23, 38),
         cores=2,
         memory_gib=2,

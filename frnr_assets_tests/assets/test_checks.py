@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from frnr_assets.corpus.publish import current_version
-from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, MANIFEST_SCHEMA, ROW_SCHEMA
+from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, CLIPS_SCHEMA, ROW_SCHEMA
 from frnr_assets.definitions import build_definitions
 from frnr_assets_tests.assets.conftest import Project
 
@@ -33,30 +33,45 @@ def evaluate(project: Project, *checks: dg.AssetCheckKey) -> dict[str, dg.AssetC
 
 
 def manifest_rows(project: Project) -> list[dict[str, object]]:
-    return project.tables.manifest().to_dicts()
+    return project.tables.clips.read().to_dicts()
 
 
 def manifest_without_mos(project: Project) -> None:
-    table = pa.Table.from_pylist(manifest_rows(project), schema=MANIFEST_SCHEMA).drop(["mos"])
-    pq.write_table(table, project.settings.data_root / "tables" / "manifest.parquet")
+    table = pa.Table.from_pylist(manifest_rows(project), schema=CLIPS_SCHEMA).drop(["mos"])
+    pq.write_table(table, project.settings.data_root / "tables" / "clips.parquet")
 
 
 def same_clip_twice(project: Project) -> None:
     rows = manifest_rows(project)
-    project.tables.write_manifest([*rows, rows[0]])
+    project.tables.clips.write([*rows, rows[0]])
 
 
 def mos_of(value: float) -> Damage:
     def damage(project: Project) -> None:
         first, *others = manifest_rows(project)
-        project.tables.write_manifest([{**first, "mos": value}, *others])
+        project.tables.clips.write([{**first, "mos": value}, *others])
 
     return damage
 
 
 def source_gone(project: Project) -> None:
     first, *others = manifest_rows(project)
-    project.tables.write_manifest([{**first, "src": f"{first['src']}.gone"}, *others])
+    project.tables.clips.write([{**first, "src": f"{first['src']}.gone"}, *others])
+
+
+def row_rejected(project: Project) -> None:
+    reject = {"manifest": "/m.csv", "line": 7, "dataset": "tests", "kind": "bad MOS", "reason": "MOS is nan", "row": ""}
+    project.tables.rejects.write([reject])
+
+
+def clip_missing_from_the_manifest(project: Project) -> None:
+    project.tables.clips.write(manifest_rows(project)[1:])
+
+
+def downloads_failed(project: Project) -> None:
+    failed = {"url": "http://x/a.mp4", "size_bytes": None, "failure": "HTTP 404", "permanent": True, "attempts": 1}
+    fine = {"url": "http://x/b.mp4", "size_bytes": 9, "failure": None, "permanent": False, "attempts": 1}
+    project.tables.downloads.append([{"src": "/a.mp4", **failed}, {"src": "/b.mp4", **fine}])
 
 
 def reference_with(**changes: object) -> Damage:
@@ -117,7 +132,7 @@ def published_file_lost(project: Project) -> None:
 
 def clip_without_rows(project: Project) -> None:
     rows = manifest_rows(project)
-    project.tables.write_manifest([*rows, {**rows[0], "clip": "new"}])
+    project.tables.clips.write([*rows, {**rows[0], "clip": "new"}])
 
 
 CASES = [
@@ -126,6 +141,21 @@ CASES = [
     ("source_manifest", "mos_in_scale", mos_of(9.0), ERROR, "MOS is not within the declared scale 1 to 5 (1): bars"),
     ("source_manifest", "mos_in_scale", mos_of(math.nan), ERROR, "MOS is not finite (1): bars"),
     ("source_manifest", "sources_present", source_gone, ERROR, "source is not a file (1): bars"),
+    (
+        "source_manifest",
+        "rows_accepted",
+        row_rejected,
+        WARN,
+        "1 rows rejected, bad MOS; first /m.csv, line 7: MOS is nan",
+    ),
+    (
+        "source_manifest",
+        "clip_count_expected",
+        clip_missing_from_the_manifest,
+        WARN,
+        "tests has 2 rows where 3 are expected; is it another dataset?",
+    ),
+    ("source_manifest", "downloads_work", downloads_failed, WARN, "1 of 2 downloads failed, more than 10%"),
     ("decoded_reference", "reference_facts_sane", reference_with(frames=0), ERROR, "reference has no frame (1): bars"),
     ("decoded_reference", "reference_facts_sane", reference_with(width=60), ERROR, "working size is not"),
     (
@@ -190,7 +220,7 @@ def test_checks_before_anything_was_made_say_what_to_materialize(published: Proj
     )
     assert (
         evaluations["clip_keys_unique"].description
-        == "there is no manifest table yet; materialize source_manifest first"
+        == "there is no table of clips yet; materialize source_manifest first"
     )
     assert evaluations["corpus_schema"].description == "there is no published corpus yet; materialize fr_corpus first"
 

@@ -126,6 +126,7 @@ def test_failed_cells_are_named_and_the_others_kept(project: Project) -> None:
 
 def test_nothing_shows_as_stale_after_a_run_nor_when_a_clip_is_added(project: Project) -> None:
     project.run_everything()
+    (project.clips / "new.mp4").write_bytes(b"not looked into yet")
     project.write_manifest([{"src": f"{name}.mp4"} for name in ("bars", "odd", "broken", "new")])
     project.run(INGEST)
     assets = [
@@ -158,6 +159,7 @@ def test_cells_show_as_stale_when_a_setting_of_their_identity_changes(
 
 def test_a_new_clip_becomes_a_partition_and_the_old_ones_stay(project: Project) -> None:
     project.run(INGEST)
+    (project.clips / "new.mp4").write_bytes(b"not looked into yet")
     project.write_manifest([{"src": "new.mp4"}, {"src": "bars.mp4"}])
     project.run(INGEST)
     assert list(project.instance.get_dynamic_partitions(CLIP)) == ["bars", "odd", "broken", "new"]
@@ -194,20 +196,60 @@ def test_a_missing_tool_is_one_sentence_and_records_nothing(
     assert project.materializations(DECODED_REFERENCE) == []
 
 
-def test_a_wrong_manifest_is_one_sentence_with_its_line(project: Project) -> None:
-    project.settings.manifest.write_text('{"src": "bars.mp4"}\n{"mos": 3}\n')
+def test_a_manifest_that_cannot_be_used_is_one_sentence_with_its_line(project: Project) -> None:
+    project.run(INGEST)
+    before = project.tables.clips.read()
+    project.manifest.write_text('{"mos": 3}\n{"mos": 2}\n')
     result = project.run(INGEST)
     assert not result.success
     (message,) = project.failures(result)
-    assert message == f"{project.settings.manifest}, line 2: src is missing; it is the path of the clip"
+    reason = "src is missing; it is the path of the clip"
+    assert message == f"{project.manifest}: none of its rows can be used; line 1: {reason}"
+    assert project.tables.clips.read().equals(before)
 
 
-def test_two_clips_of_one_key_are_refused_by_name(project: Project) -> None:
+def test_without_a_dataset_a_newcomer_is_told_what_to_write(project: Project) -> None:
+    (message,) = project.failures(project.with_settings(datasets=()).run(INGEST))
+    assert message == "no dataset is configured; add [[datasets]] with name and manifest to frnr.toml"
+
+
+def test_an_operator_sees_what_an_ingestion_did(project: Project) -> None:
+    project.run(INGEST)
+    (project.clips / "copy.mp4").write_bytes((project.clips / "bars.mp4").read_bytes())
+    project.write_manifest(
+        [{"src": "bars.mp4", "mos": 2}, {"src": "odd.mp4"}, {"src": "copy.mp4"}, {"src": "gone.mp4"}]
+    )
+    project.run(INGEST)
+    metadata = project.materializations(SOURCE_MANIFEST)[-1].metadata
+    numbers_now = {name: value.value for name, value in metadata.items() if isinstance(value.value, int)}
+    assert numbers_now == {
+        "dagster/row_count": 2,
+        "clips": 2,
+        "clips with MOS": 1,
+        "clips without a file": 0,
+        "new clips": 0,
+        "clips with another file": 0,
+        "clips with another MOS": 1,
+        "clips back": 0,
+        "clips removed": 1,
+        "new partitions": 0,
+        "rejected rows": 2,
+    }
+    assert metadata["rejected rows by reason"].value == (
+        "| reason | count |\n|---|---|\n| no file | 1 |\n| same content | 1 |"
+    )
+
+
+def test_two_clips_of_one_name_are_two_partitions(project: Project) -> None:
+    (project.clips / "elsewhere").mkdir()
+    (project.clips / "elsewhere" / "bars.mp4").write_bytes(b"another")
+    project.run(INGEST)
     project.write_manifest([{"src": "bars.mp4"}, {"src": "elsewhere/bars.mp4"}])
     project.run(INGEST)
-    result = project.run(REFERENCES, first="bars")
-    (message,) = project.failures(result)
-    assert message.startswith("1 of 1 clips failed; the others are recorded.\nbars: its key stands for both ")
+    keys = list(project.instance.get_dynamic_partitions(CLIP))
+    assert keys[:3] == ["bars", "odd", "broken"]
+    assert len(keys) == 4
+    assert keys[3].startswith("bars~")
 
 
 def test_a_clip_that_left_the_manifest_costs_only_its_own_cells(project: Project) -> None:

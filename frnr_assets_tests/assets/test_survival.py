@@ -46,8 +46,9 @@ class Batch:
         (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
         (folder / "manifest.jsonl").write_text("".join(f'{{"src": "clip{i:02}.mp4"}}\n' for i in range(CLIPS)))
         (folder / "frnr.toml").write_text(
-            f'manifest = "manifest.jsonl"\nclips_root = "{clips}"\ndata_root = "{self.tables.root}"\n'
+            f'data_root = "{self.tables.root}"\n'
             f'cores = 2\nffmpeg_path = "{wrapper.path}"\n'
+            f'[[datasets]]\nname = "tests"\nmanifest = "manifest.jsonl"\nclips_root = "{clips}"\n'
         )
         assert self.finish(INGEST, "", "") == 0
         if decode:

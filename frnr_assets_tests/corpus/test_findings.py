@@ -1,4 +1,4 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,27 +173,75 @@ class TestProvenance:
         assert findings.sources_inconsistent(rows.head(1)) == []
 
 
+def _quarantine(reasons: Mapping[str, str]) -> pl.DataFrame:
+    columns = {"clip": list(reasons), "quarantine_reason": list(reasons.values())}
+    return pl.DataFrame(columns, schema={"clip": pl.String, "quarantine_reason": pl.String})
+
+
 class TestQuarantined:
     def test_lost_clips_are_counted_by_reason_the_most_frequent_first(self) -> None:
-        reasons = {"a": "it is empty", "b": None, "c": "decode failed", "d": "decode failed", "e": "a rare reason"}
-        references = references_frame(
-            [reference_row(clip, quarantine_reason=reason) for clip, reason in reversed(reasons.items())]
-        )
-        found = findings.quarantined(references)
+        reasons = {"d": "decode failed", "e": "a rare reason", "c": "decode failed", "a": "it is empty"}
+        found = findings.quarantined(_quarantine(reasons))
         assert [(finding.count, finding.clips) for finding in found] == [(2, ("c", "d")), (1, ("e",)), (1, ("a",))]
         assert "decode failed" in str(found[0])
 
     def test_no_clip_in_quarantine_is_no_false_alarm(self) -> None:
-        assert findings.quarantined(references_frame([reference_row("a"), reference_row("b")])) == []
-        assert findings.quarantined(references_frame([])) == []
+        assert findings.quarantined(_quarantine({})) == []
 
     def test_a_message_about_very_many_clips_stays_readable(self) -> None:
-        references = references_frame([reference_row(f"c{i:03}", quarantine_reason="it is empty") for i in range(200)])
-        (finding,) = findings.quarantined(references)
+        (finding,) = findings.quarantined(_quarantine({f"c{i:03}": "it is empty" for i in range(200)}))
         assert finding.count == 200
         assert len(str(finding)) < 200
         assert "200" in str(finding)
         assert str(finding).endswith("...")
+
+
+def _rejects(*rows: tuple[str, int, str]) -> pl.DataFrame:
+    columns = ["dataset", "line", "kind"]
+    found = pl.DataFrame(list(rows), schema=dict.fromkeys(columns, pl.String) | {"line": pl.Int64}, orient="row")
+    reason = pl.format("reason {}", "line").alias("reason")
+    return found.with_columns(pl.format("/{}.csv", "dataset").alias("manifest"), reason)
+
+
+class TestIngestion:
+    def test_rejected_rows_are_counted_by_kind_with_the_first_of_each(self) -> None:
+        rows = [("k", 4, "bad MOS"), ("k", 9, "no file"), ("k", 5, "bad MOS"), ("l", 2, "no file"), ("l", 3, "no file")]
+        frequent, rare = map(str, findings.rows_rejected(_rejects(*rows)))
+        assert frequent == "3 rows rejected, no file; first /k.csv, line 9: reason 9"
+        assert rare == "2 rows rejected, bad MOS; first /k.csv, line 4: reason 4"
+
+    def test_no_rejected_row_is_no_false_alarm(self) -> None:
+        assert findings.rows_rejected(_rejects()) == []
+
+    @pytest.mark.parametrize(("expected", "differs"), [(3, True), (4, False), (5, True), (None, False)])
+    def test_another_dataset_than_was_declared_is_noticed(self, expected: int | None, differs: bool) -> None:
+        clips = _rejects(("k", 2, ""), ("k", 3, ""), ("l", 2, "")).drop("kind", "reason")
+        rejects = _rejects(("k", 4, "bad MOS"), ("k", 5, "no file"), ("l", 3, "no file"))
+        found = findings.clip_count_differs(clips, rejects, {"k": expected, "l": 2})
+        assert [str(finding) for finding in found] == (
+            [f"k has 4 rows where {expected} are expected; is it another dataset?"] if differs else []
+        )
+
+    def test_a_dataset_without_any_row_is_noticed(self) -> None:
+        (finding,) = findings.clip_count_differs(_rejects(), _rejects(), {"k": 1})
+        assert "k has 0 rows where 1 are expected" in str(finding)
+
+    def test_a_clip_that_is_kept_although_its_row_went_bad_is_one_row(self) -> None:
+        clips = _rejects(("k", 2, ""), ("k", 3, ""))
+        assert findings.clip_count_differs(clips, _rejects(("k", 3, "bad MOS")), {"k": 2}) == []
+
+    @pytest.mark.parametrize(
+        ("failed", "total", "noticed"), [(0, 0, False), (0, 10, False), (1, 10, False), (2, 10, True)]
+    )
+    def test_a_host_that_refuses_many_downloads_is_noticed(self, failed: int, total: int, noticed: bool) -> None:
+        failures = ["HTTP 404"] * failed + [None] * (total - failed)
+        urls = [f"https://host/{number}" for number in range(total)]
+        downloads = pl.DataFrame(
+            {"url": urls, "failure": failures}, schema=dict.fromkeys(("url", "failure"), pl.String)
+        )
+        found = findings.downloads_failing(downloads, 0.1)
+        assert [finding.count for finding in found] == ([failed] if noticed else [])
+        assert all("2 of 10 downloads failed, more than 10%; first https://host/0: HTTP 404" in str(f) for f in found)
 
 
 class TestCells:

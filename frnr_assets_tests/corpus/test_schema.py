@@ -2,10 +2,10 @@ import pyarrow as pa
 import pytest
 
 from frnr_assets.corpus.schema import (
+    CLIPS_SCHEMA,
     CORPUS_ROW_KEYS,
     FEATURE_ROWS_KEY,
     FEATURE_ROWS_SCHEMA,
-    MANIFEST_SCHEMA,
     REFERENCES_KEY,
     REFERENCES_SCHEMA,
     ROW_SCHEMA,
@@ -129,7 +129,7 @@ def test_every_column_has_the_type_that_trainers_expect(name: str) -> None:
         assert found == pa.float64()
 
 
-@pytest.mark.parametrize("schema", [ROW_SCHEMA, FEATURE_ROWS_SCHEMA, MANIFEST_SCHEMA, REFERENCES_SCHEMA])
+@pytest.mark.parametrize("schema", [ROW_SCHEMA, FEATURE_ROWS_SCHEMA, CLIPS_SCHEMA, REFERENCES_SCHEMA])
 def test_every_column_says_what_it_is(schema: pa.Schema) -> None:
     assert [field.name for field in schema if not (field.metadata or {}).get(b"description", b"").strip()] == []
     assert len(set(schema.names)) == len(schema.names)

@@ -18,7 +18,7 @@ import pytest
 
 from frnr_assets.corpus import store
 from frnr_assets.corpus.schema import FEATURE_ROWS_KEY, FEATURE_ROWS_SCHEMA, REFERENCES_KEY, REFERENCES_SCHEMA
-from frnr_assets.corpus.store import PartTable
+from frnr_assets.corpus.store import FileTable, PartTable
 from frnr_assets_tests.corpus.rows import feature_row, reference_row, sweep_rows
 
 ROWS_AT_ONCE = 3
@@ -53,6 +53,14 @@ def small_table(folder: Path) -> PartTable:
 
 def small_rows(number: int) -> list[dict[str, Any]]:
     return [{"clip": f"{number:06}", "crf": crf, "value": str(number) * 100} for crf in range(ROWS_AT_ONCE)]
+
+
+def _small_file(folder: Path) -> FileTable:
+    return FileTable(folder / "small.parquet", SMALL_SCHEMA)
+
+
+def _file_rows(*values: str) -> list[dict[str, Any]]:
+    return [{"clip": "a", "crf": crf, "value": value, "recorded_ns": 1} for crf, value in enumerate(values)]
 
 
 def _appending(folder: Path, first: int, rounds: int) -> "subprocess.Popen[str]":
@@ -140,6 +148,90 @@ def test_a_row_that_the_disk_did_not_take_is_not_there(
             table.append([feature_row("b")])
     assert table.read()["clip"].to_list() == ["a"]
     assert list((tmp_path / "rows").iterdir()) == _parts(tmp_path)
+
+
+def test_only_the_columns_that_were_asked_for_are_read(table: PartTable) -> None:
+    assert table.read(columns=["run_id"]).columns == [*FEATURE_ROWS_KEY, "run_id"]
+    table.append([feature_row("a", run_id="older"), feature_row("a", 23, run_id="other")])
+    table.append([feature_row("a", run_id="newer")])
+    found = table.read(pl.col("crf") == 18, columns=["run_id", "recorded_ns"])
+    assert found.columns == [*FEATURE_ROWS_KEY, "run_id", "recorded_ns"]
+    assert found["run_id"].to_list() == ["newer"]
+    assert table.read(columns=[]).rows() == table.read().select(FEATURE_ROWS_KEY).rows()
+
+
+def test_a_sensor_sees_that_rows_were_added(table: PartTable) -> None:
+    stamps, newest = [table.stamp()], [table.newest_ns()]
+    for run_id in ("first", "second"):
+        table.append([feature_row("a", run_id=run_id), feature_row("b", run_id=run_id)])
+        stamps.append(table.stamp())
+        newest.append(table.newest_ns())
+    assert len(set(stamps)) == 3
+    assert newest[0] == 0
+    assert newest == sorted(set(newest))
+    assert newest[-1] == table.read()["recorded_ns"].max()
+    assert table.stamp() == stamps[-1]
+
+
+def test_a_data_root_may_be_called_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "[a-b]*" / "crf=7"
+    parts, file = PartTable(folder / "parts", FEATURE_ROWS_SCHEMA, FEATURE_ROWS_KEY), _small_file(folder)
+    for crf in (18, 23):
+        parts.append([feature_row("a", crf)])
+    assert parts.newest_ns() == parts.read()["recorded_ns"].max()
+    parts.compact()
+    assert parts.read()["crf"].to_list() == [18, 23]
+    rows = [{"clip": "a", "crf": 18, "value": "x", "recorded_ns": 1}]
+    assert (file.write(rows), file.write(rows)) == (True, False)
+    assert file.read().rows(named=True) == rows
+
+
+def test_a_file_that_was_not_written_yet_reads_as_an_empty_table(tmp_path: Path) -> None:
+    file = _small_file(tmp_path / "tables")
+    assert (file.exists(), file.stamp()) == (False, "")
+    assert file.read().is_empty()
+    assert file.read().columns == SMALL_SCHEMA.names
+    assert file.write([])
+    assert file.exists()
+    assert file.read().is_empty()
+
+
+def test_a_file_is_replaced_only_by_other_rows(tmp_path: Path) -> None:
+    file, path = _small_file(tmp_path), tmp_path / "small.parquet"
+    assert file.write(_file_rows("x", "y"))
+    os.utime(path, ns=(1, 1))
+    stamp = file.stamp()
+    assert not file.write(_file_rows("x", "y"))
+    assert (file.stamp(), path.stat().st_mtime_ns) == (stamp, 1)
+    for other in (_file_rows("y", "x"), _file_rows("x"), _file_rows("x", "y")):
+        assert file.write(other)
+        assert file.read().rows(named=True) == other
+        assert file.stamp() != stamp
+    assert file.schema().equals(SMALL_SCHEMA)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["small.parquet"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"crf": "18"}, {"crf": 2**40}, {"value": None}, {"value": "\ud800"}, {"surprise": 1}], ids=ascii
+)
+def test_a_row_that_does_not_fit_leaves_the_file_as_it_was(tmp_path: Path, change: dict[str, Any]) -> None:
+    file = _small_file(tmp_path)
+    file.write(_file_rows("before"))
+    with pytest.raises((pa.ArrowException, ValueError)):
+        file.write([*_file_rows("good"), _file_rows("bad")[0] | change])
+    assert file.read()["value"].to_list() == ["before"]
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(small_disk: Path) -> None:
+    file = _small_file(small_disk)
+    file.write(_file_rows("before"))
+    ballast = _fill(small_disk)
+    with pytest.raises(OSError, match="No space left"):
+        file.write(_file_rows(os.urandom(10_000).hex()))
+    assert file.read()["value"].to_list() == ["before"]
+    ballast.unlink()
+    assert file.write(_file_rows("after"))
+    assert [entry.name for entry in small_disk.iterdir()] == ["small.parquet"]
 
 
 def test_only_the_rows_that_were_asked_for_are_read(table: PartTable) -> None:

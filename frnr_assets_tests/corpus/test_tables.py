@@ -1,43 +1,68 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, MANIFEST_SCHEMA
+from frnr_assets.corpus.schema import CLIPS_SCHEMA, FEATURE_ROWS_SCHEMA
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets_tests.corpus.rows import SWEEP, feature_row, reference_row, sweep_rows
 
-MANIFEST_ROW = {
+CLIP_ROW = {
     "clip": "a",
+    "dataset": "konvid",
+    "name": "a.mp4",
     "src": "/clips/a.mp4",
     "mos": 3.2,
     "mos_std_dev": None,
     "n_ratings": 5,
-    "dataset": "konvid",
+    "split": None,
+    "url": None,
     "extra": "{}",
     "manifest": "/manifest.jsonl",
     "line": 1,
+    "size_bytes": 10,
+    "mtime_ns": 20,
+    "removed": False,
 }
+
+
+def _write_clips(tables: Tables, *clips: str, **changes: Any) -> None:
+    tables.clips.write([CLIP_ROW | {"clip": clip} | changes for clip in clips])
 
 
 def test_an_operator_is_told_what_to_materialize_first(tmp_path: Path) -> None:
     tables = Tables(tmp_path)
-    for needed in (tables.manifest, tables.manifest_schema):
+    for needed in (tables.listed_clips, tables.quarantine, tables.current_rows):
         with pytest.raises(NotMaterialized, match="materialize source_manifest"):
             needed()
 
 
-def test_a_clip_that_left_the_manifest_is_gone_from_its_table(tmp_path: Path) -> None:
+def test_a_clip_that_left_the_manifests_is_known_but_not_listed(tmp_path: Path) -> None:
     tables = Tables(tmp_path)
-    tables.write_manifest([MANIFEST_ROW, MANIFEST_ROW | {"clip": "b"}])
-    assert tables.write_manifest([MANIFEST_ROW | {"clip": "b"}]).rows(named=True) == [MANIFEST_ROW | {"clip": "b"}]
-    assert tables.manifest_schema().equals(MANIFEST_SCHEMA)
-    assert [path.name for path in (tmp_path / "tables").iterdir()] == ["manifest.parquet"]
+    rows = [CLIP_ROW | {"clip": "gone", "removed": True}, CLIP_ROW]
+    tables.clips.write(rows)
+    assert tables.clips.read().rows(named=True) == rows
+    assert tables.listed_clips().rows(named=True) == [CLIP_ROW]
+    assert tables.clips.schema().equals(CLIPS_SCHEMA)
+
+
+def test_no_two_tables_are_kept_in_the_same_place(tmp_path: Path) -> None:
+    tables = Tables(tmp_path)
+    _write_clips(tables, "a")
+    for table in (tables.rejects, tables.watched, tables.contents):
+        assert not table.exists()
+        table.write([])
+    tables.references.append([reference_row()])
+    tables.feature_rows.append([feature_row()])
+    assert tables.downloads.read().is_empty()
+    assert tables.attempts.read().is_empty()
+    assert len(tables.listed_clips()) == len(tables.references.read()) == len(tables.feature_rows.read()) == 1
 
 
 def test_rows_of_a_file_that_was_replaced_since_are_not_published(tmp_path: Path) -> None:
     tables = Tables(tmp_path)
     tables.references.append([reference_row("a"), reference_row("b"), reference_row("c")])
-    tables.write_manifest([MANIFEST_ROW | {"clip": clip} for clip in ("a", "b", "c", "never decoded")])
+    _write_clips(tables, "a", "b", "c", "never decoded")
     tables.feature_rows.append(sweep_rows("a", "b", "c", "never decoded"))
     tables.references.append([reference_row("b", src_sha256="1" * 64)])
     tables.references.append([{"clip": "c", "src": "/clips/c.mp4", "quarantine_reason": "it is empty"}])
@@ -46,11 +71,13 @@ def test_rows_of_a_file_that_was_replaced_since_are_not_published(tmp_path: Path
     assert found == [*(("a", crf) for crf in SWEEP), ("b", SWEEP[0])]
 
 
-def test_what_is_published_is_what_the_manifest_says_now(tmp_path: Path) -> None:
+def test_what_is_published_is_what_the_manifests_say_now(tmp_path: Path) -> None:
     tables = Tables(tmp_path)
-    tables.references.append([reference_row("kept"), reference_row("removed")])
-    tables.feature_rows.append(sweep_rows("kept", "removed"))
-    tables.write_manifest([MANIFEST_ROW | {"clip": "kept", "mos": 1.25}])
+    tables.references.append([reference_row("kept"), reference_row("removed"), reference_row("forgotten")])
+    tables.feature_rows.append(sweep_rows("kept", "removed", "forgotten"))
+    tables.clips.write(
+        [CLIP_ROW | {"clip": "kept", "mos": 1.25}, CLIP_ROW | {"clip": "removed", "name": "b.mp4", "removed": True}]
+    )
     rows = tables.current_rows()
     assert rows["clip"].unique().to_list() == ["kept"]
     assert rows["nr_mos"].unique().to_list() == [1.25]
@@ -59,5 +86,30 @@ def test_what_is_published_is_what_the_manifest_says_now(tmp_path: Path) -> None
 
 def test_before_anything_was_measured_there_is_nothing_to_publish(tmp_path: Path) -> None:
     tables = Tables(tmp_path)
-    tables.write_manifest([MANIFEST_ROW])
+    _write_clips(tables, "a")
     assert tables.current_rows().is_empty()
+
+
+def test_a_clip_in_quarantine_says_why_and_since_when(tmp_path: Path) -> None:
+    tables = Tables(tmp_path)
+    _write_clips(tables, "b", "a", "fine", "mended")
+    bad = {"quarantine_reason": "it is empty", "tool_output": "moov atom not found", "attempts": 3}
+    tables.references.append([{"clip": clip, "src": f"/clips/{clip}.mp4", **bad} for clip in ("b", "a", "gone")])
+    tables.references.append([reference_row("mended", quarantine_reason="it is empty"), reference_row("fine")])
+    tables.references.append([reference_row("mended")])
+    recorded = tables.references.read(columns=["recorded_ns"])
+    found = tables.quarantine()
+    assert found["clip"].to_list() == ["a", "b"]
+    row = found.row(0, named=True)
+    since = row.pop("since")
+    assert row == {"clip": "a", "dataset": "konvid", "src": "/clips/a.mp4", "src_sha256": None, **bad}
+    assert since.utcoffset().total_seconds() == 0
+    assert int(since.timestamp()) == recorded.row(0, named=True)["recorded_ns"] // 10**9
+
+
+def test_where_nothing_is_in_quarantine_none_is_shown(tmp_path: Path) -> None:
+    tables = Tables(tmp_path)
+    _write_clips(tables, "a")
+    assert tables.quarantine().is_empty()
+    tables.references.append([reference_row("a")])
+    assert tables.quarantine().is_empty()

@@ -1,0 +1,387 @@
+"""Ingestion: from the manifests as they are now to the table of clips, without losing what is known of old ones."""
+
+import fcntl
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from frnr_assets.corpus.contents import Contents
+from frnr_assets.corpus.dataset import Dataset
+from frnr_assets.corpus.keys import assign_keys
+from frnr_assets.corpus.manifests.entries import Entry, Listed, base_folder, manifest_files, read_dataset
+from frnr_assets.corpus.manifests.records import ManifestError, Record, RowRejected
+from frnr_assets.corpus.places import Places, SourceFile, checked_path, look_at
+from frnr_assets.corpus.tables import Tables
+
+# After so many runs that could not download a source, only a person starts another.
+MAX_DOWNLOAD_ATTEMPTS = 3
+# These come to be clips without anybody mending the manifest.
+_ON_THEIR_WAY = frozenset({"not downloaded", "download failed"})
+
+_CHANGES = ("new clips", "clips with another file", "clips with another MOS", "clips back", "clips removed")
+# After the mark of a configuration: with it, a dataset was refused.
+_REFUSED = ", refused"
+
+_Name = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """What an ingestion did.
+
+    Attributes:
+        clips: keys of the clips that the manifests list, in their order.
+        changes: how many clips are new, have another file or MOS, came back, or were removed.
+        rejects: how many rows were rejected, by kind of reason.
+        listed: how many clips the manifests list, by dataset.
+    """
+
+    clips: tuple[str, ...]
+    changes: Mapping[str, int]
+    rejects: Mapping[str, int]
+    listed: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Accepted:
+    name: _Name
+    src: str
+    listed: Listed
+    entry: Entry
+    file: SourceFile | None
+
+
+@dataclass
+class _Reading:
+    """What was read so far."""
+
+    before: Mapping[_Name, Mapping[str, Any]]
+    accepted: dict[_Name, _Accepted] = field(default_factory=dict)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+    # Rows that are on their way to be clips.
+    waiting: dict[_Name, Record] = field(default_factory=dict)
+    # Clips whose row is rejected now: what was known of them stays.
+    held: dict[_Name, Record] = field(default_factory=dict)
+    watched: dict[str, SourceFile | None] = field(default_factory=dict)
+
+    def reject(self, dataset: str, listed: Listed, rejected: RowRejected, src: str | None) -> None:
+        self.rejects.append(
+            {
+                "manifest": str(listed.record.manifest),
+                "line": listed.record.line,
+                "dataset": dataset,
+                "kind": rejected.kind,
+                "reason": rejected.reason,
+                "src": src,
+                "url": listed.entry.url if isinstance(listed.entry, Entry) else None,
+                "row": listed.record.text,
+            }
+        )
+
+
+def ingest(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[Path] = ()) -> Ingestion:
+    """Read the manifests of all datasets and bring the tables of clips and rejects up to date with them.
+
+    A clip keeps its key for good. One that the manifests list no longer is marked as removed. One whose row cannot
+    be used now, or whose file is not there now, keeps its last values. Nothing is written that has not changed, and
+    nothing is read when neither configuration nor a manifest or source has changed.
+
+    Args:
+        datasets: the datasets.
+        tables: where the tables are.
+        allowed_roots: folders that sources may be in, besides those of the datasets' clips.
+
+    Raises:
+        ManifestError: there is no dataset, or a manifest cannot be used; the table of clips is as it was.
+        OSError: the disk is full or the folder is not writable; the same.
+    """
+    if not datasets:
+        raise ManifestError("no dataset is configured; add [[datasets]] with name and manifest to frnr.toml")
+    with _alone(tables.root):
+        mark = _mark(datasets, tables, allowed_roots)
+        if (
+            tables.clips.exists()
+            and mark in tables.watched.read()["path"]
+            and not what_changed(datasets, tables, allowed_roots)
+        ):
+            return _as_it_was(tables)
+        known = {(row["dataset"], row["name"]): row for row in tables.clips.read().iter_rows(named=True)}
+        reading = _Reading(known)
+        failed_downloads = _failed_downloads(tables)
+        places = Places([*(base_folder(dataset) for dataset in datasets), *allowed_roots])
+        for dataset in datasets:
+            _read(dataset, reading, places, failed_downloads)
+        contents = Contents(tables.contents.read().iter_rows(named=True))
+        _reject_equal_contents(reading, contents)
+        tables.rejects.write(reading.rejects)
+        tables.contents.write(contents.rows())
+        rows, changes = _merged(reading)
+        useless = _useless(datasets, reading)
+        if useless is None:
+            tables.clips.write(rows)
+        # The last: what did not come into the table of clips still differs from what was seen.
+        seen = {mark if useless is None else f"{mark}{_REFUSED}": None, **reading.watched}
+        tables.watched.write([_watched(path, found) for path, found in seen.items()])
+    if useless is not None:
+        raise useless
+    return Ingestion(
+        clips=tuple(row["clip"] for row in rows if not row["removed"]),
+        changes=changes,
+        rejects=Counter(reject["kind"] for reject in reading.rejects),
+        listed=Counter(row["dataset"] for row in rows if not row["removed"]),
+    )
+
+
+def _as_it_was(tables: Tables) -> Ingestion:
+    listed = tables.listed_clips()
+    return Ingestion(
+        clips=tuple(listed["clip"]),
+        changes=dict.fromkeys(_CHANGES, 0),
+        rejects=Counter(tables.rejects.read()["kind"]),
+        listed=Counter(listed["dataset"]),
+    )
+
+
+def _mark(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[Path]) -> str:
+    """Return what stands for everything besides the files that an ingestion depends on."""
+    settings = [dataset.model_dump_json() for dataset in datasets]
+    made_from = json.dumps([settings, list(map(str, allowed_roots)), tables.downloads.newest_ns()])
+    return f"configuration {hashlib.sha256(made_from.encode(errors='surrogateescape')).hexdigest()}"
+
+
+def to_download(tables: Tables, *, retry_failed: bool) -> list[tuple[str, str]]:
+    """Return source and URL of the clips that wait for a download.
+
+    Args:
+        tables: where the tables are.
+        retry_failed: also those that failed too often, or for good.
+    """
+    rejected = tables.rejects.read().filter(pl.col("kind").is_in(_ON_THEIR_WAY)).select("src", "url")
+    clips = tables.clips.read().filter(
+        ~pl.col("removed") & pl.col("size_bytes").is_null() & pl.col("url").is_not_null()
+    )
+    wanted = pl.concat([rejected, clips.select("src", "url")]).unique(maintain_order=True)
+    failed = {} if retry_failed else _failed_downloads(tables)
+    return [(src, url) for src, url in wanted.iter_rows() if (src, url) not in failed]
+
+
+def _failed_downloads(tables: Tables) -> dict[tuple[str, str], str]:
+    """Return why sources are not downloaded any more without a person asking, by source and URL."""
+    given_up = pl.col("failure").is_not_null() & (pl.col("permanent") | (pl.col("attempts") >= MAX_DOWNLOAD_ATTEMPTS))
+    found = tables.downloads.read().filter(given_up).select("src", "url", "failure")
+    return {(src, url): failure for src, url, failure in found.iter_rows()}
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Let one ingestion at a time go from reading the tables to writing them."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".ingestion.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _read(dataset: Dataset, reading: _Reading, places: Places, failed_downloads: Mapping[tuple[str, str], str]) -> None:
+    for manifest, _ in manifest_files(dataset):
+        # Looked at before it is read: what is written to it meanwhile is seen the next time.
+        reading.watched[str(manifest)] = look_at(manifest)
+    base, rows = base_folder(dataset), 0
+    # A row that went so bad that it does not say any more which clip it is about is known by its place.
+    at_place = {
+        (row["manifest"], row["line"]): name
+        for name, row in reading.before.items()
+        if name[0] == dataset.name and not row["removed"]
+    }
+    for listed in read_dataset(dataset):
+        rows += 1
+        src: str | None = None
+        name: _Name | None = None
+        try:
+            if isinstance(listed.entry, RowRejected):
+                if listed.src is not None:
+                    src, name = _identified(listed.src, listed.clips_root, dataset, base)
+                raise listed.entry
+            src, name = _identified(listed.entry.src, listed.clips_root, dataset, base)
+            file = places.find(Path(src))
+            reading.watched[src] = file
+            _refuse_repeated(name, reading)
+            _refuse_implausible(listed.entry, dataset)
+            if file is None and name not in reading.before:
+                raise _not_there(src, listed.entry, failed_downloads)
+            reading.accepted[name] = _Accepted(name, src, listed, listed.entry, file)
+        except RowRejected as rejected:
+            reading.reject(dataset.name, listed, rejected, src)
+            if src is not None:
+                # It may come to be right without the manifest being touched.
+                reading.watched.setdefault(src, look_at(Path(src)))
+            name = name or at_place.get((str(listed.record.manifest), listed.record.line))
+            if name is not None and name not in reading.accepted:
+                reading.held[name] = listed.record
+                if rejected.kind in _ON_THEIR_WAY:
+                    reading.waiting[name] = listed.record
+    if not rows:
+        raise ManifestError(f"{dataset.manifest}: no clip in it")
+
+
+def _identified(written: str, clips_root: Path, dataset: Dataset, base: Path) -> tuple[str, _Name]:
+    """Return the absolute path of a source as a manifest names it, and what its clip is known by."""
+    src = str(checked_path(written, clips_root))
+    return src, (dataset.name, src.removeprefix(f"{base}/"))
+
+
+def _refuse_repeated(name: _Name, reading: _Reading) -> None:
+    accepted = reading.accepted.get(name)
+    first = accepted.listed.record if accepted else reading.waiting.get(name)
+    if first is not None:
+        raise RowRejected("listed twice", f"the clip is listed already, in line {first.line} of {first.manifest}")
+
+
+def _refuse_implausible(entry: Entry, dataset: Dataset) -> None:
+    low, high = dataset.mos_scale
+    if entry.mos is not None and not low <= entry.mos <= high:
+        raise RowRejected("bad MOS", f"MOS is {entry.mos}, not within the declared scale {low:g} to {high:g}")
+
+
+def _not_there(src: str, entry: Entry, failed_downloads: Mapping[tuple[str, str], str]) -> RowRejected:
+    if entry.url is None:
+        return RowRejected("no file", f"there is no file {src}")
+    failure = failed_downloads.get((src, entry.url))
+    if failure is None:
+        return RowRejected("not downloaded", "its file is not downloaded yet")
+    return RowRejected("download failed", f"{failure}; when that is mended, launch download_sources with retry_failed")
+
+
+def _reject_equal_contents(reading: _Reading, contents: Contents) -> None:
+    """Keep one clip of each content: one that was there before, else the one that is listed first."""
+    there = [(clip, clip.file) for clip in reading.accepted.values() if clip.file is not None]
+    there.sort(key=lambda found: found[0].name not in reading.before or reading.before[found[0].name]["removed"])
+    groups, unreadable = contents.equal([(clip.src, file) for clip, file in there])
+    rejected = {
+        position: RowRejected("same content", f"its content is that of {there[group[0]][0].src}")
+        for group in groups
+        for position in group[1:]
+    }
+    for position, reason in {**rejected, **unreadable}.items():
+        clip = there[position][0]
+        del reading.accepted[clip.name]
+        reading.reject(clip.name[0], clip.listed, reason, clip.src)
+        if position in unreadable:
+            reading.held[clip.name] = clip.listed.record
+
+
+def _useless(datasets: Sequence[Dataset], reading: _Reading) -> ManifestError | None:
+    """Return what is to be said of a dataset of which no row can be used: it is not the one that was declared."""
+    usable = {name[0] for name in reading.accepted}
+    for dataset in datasets:
+        rejects = [reject for reject in reading.rejects if reject["dataset"] == dataset.name]
+        if dataset.name not in usable and not any(reject["kind"] in _ON_THEIR_WAY for reject in rejects):
+            first = rejects[0]
+            return ManifestError(
+                f"{first['manifest']}: none of its rows can be used; line {first['line']}: {first['reason']}"
+            )
+    return None
+
+
+def _merged(reading: _Reading) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Return the rows of the table of clips, those listed first, and what has changed."""
+    changes = dict.fromkeys(_CHANGES, 0)
+    before = reading.before
+    new = [name for name in reading.accepted if name not in before]
+    keys = dict(zip(new, assign_keys(new, {row["clip"] for row in before.values()}), strict=True))
+    rows = []
+    for name, clip in reading.accepted.items():
+        old = before.get(name)
+        row = _row(clip, keys[name] if old is None else old["clip"])
+        rows.append(row)
+        if old is None:
+            changes["new clips"] += 1
+            continue
+        changes["clips back"] += old["removed"]
+        changes["clips with another MOS"] += old["mos"] != row["mos"]
+        file, old_file = ((of["size_bytes"], of["mtime_ns"]) for of in (row, old))
+        changes["clips with another file"] += None not in file and None not in old_file and file != old_file
+    for name, old in before.items():
+        if name not in reading.accepted:
+            held = reading.held.get(name)
+            place = {} if held is None else {"manifest": str(held.manifest), "line": held.line}
+            rows.append({**old, **place, "removed": old["removed"] or held is None})
+            changes["clips removed"] += held is None and not old["removed"]
+    return rows, changes
+
+
+def _row(clip: _Accepted, key: str) -> dict[str, Any]:
+    record, entry = clip.listed.record, clip.entry
+    return {
+        "clip": key,
+        "dataset": clip.name[0],
+        "name": clip.name[1],
+        "src": clip.src,
+        "mos": entry.mos,
+        "mos_std_dev": entry.mos_std_dev,
+        "n_ratings": entry.n_ratings,
+        "split": entry.split,
+        "url": entry.url,
+        "extra": entry.extra,
+        "manifest": str(record.manifest),
+        "line": record.line,
+        "size_bytes": clip.file and clip.file.size_bytes,
+        "mtime_ns": clip.file and clip.file.mtime_ns,
+        "removed": False,
+    }
+
+
+def _watched(path: str, found: SourceFile | None) -> dict[str, Any]:
+    return {"path": path, "size_bytes": found and found.size_bytes, "mtime_ns": found and found.mtime_ns}
+
+
+def what_changed(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[Path] = ()) -> list[str]:
+    """Return the manifests and sources that differ from what the last ingestion saw, manifests first.
+
+    Before them comes the configuration, if it differs, or if downloads have ended since.
+
+    Raises:
+        ManifestError: the folder of a KonViD-150k score drop has no score file.
+    """
+    manifests = {str(manifest): None for dataset in datasets for manifest, _ in manifest_files(dataset)}
+    seen = {
+        path: None if size is None else SourceFile(size, mtime)
+        for path, size, mtime in tables.watched.read().iter_rows()
+    }
+    mark = _mark(datasets, tables, allowed_roots)
+    marked = seen.keys() & {mark, f"{mark}{_REFUSED}"}
+    seen = {path: found for path, found in seen.items() if not path.startswith("configuration ")}
+    configuration = [] if marked else ["the configuration of the datasets"]
+    unseen = [manifest for manifest in manifests if manifest not in seen]
+    changed = [path for path, found in seen.items() if look_at(Path(path)) != found]
+    return [*configuration, *unseen, *sorted(changed, key=lambda path: path not in manifests)]
+
+
+def forget(tables: Tables, clips: Sequence[str] | None) -> list[str]:
+    """Take clips that the manifests list no longer out of the table of clips, and return their keys.
+
+    Args:
+        tables: where the tables are.
+        clips: their keys; None for all of them.
+
+    Raises:
+        ManifestError: a clip is still listed, or there is none of that key; none is taken out.
+    """
+    with _alone(tables.root):
+        known = tables.clips.read()
+        removed = known.filter(pl.col("removed"))["clip"].to_list()
+        wanted = removed if clips is None else list(clips)
+        if not_removed := sorted(set(wanted) - set(removed)):
+            raise ManifestError(
+                f"{', '.join(not_removed[:5])}: not a clip that was removed from the manifests; take it out of its "
+                "manifest and materialize source_manifest first"
+            )
+        if wanted:
+            tables.clips.write(known.filter(~pl.col("clip").is_in(wanted)).to_dicts())
+    return wanted

@@ -1,0 +1,1 @@
+"""Manifest formats: one small reader each, all giving the same entries."""
