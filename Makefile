@@ -23,7 +23,7 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 bench: .venv/installed
-	$(BIN)/python -m bench.batch
+	$(BIN)/python -m bench
 
 # Debian splits the part of Python that makes environments into a package of its own.
 .venv/installed: requirements.lock pyproject.toml

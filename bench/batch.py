@@ -1,32 +1,21 @@
 """The cost of a batch: a Dagster run over a batch of clips, against the bare ffmpeg commands for the same cells."""
 
-import argparse
 import json
 import os
-import platform
-import resource
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import dagster as dg
 
+from bench.measure import Figure, call, cpu_of, run_job, sampled
 from frnr_assets.automation import CELLS, INGEST, REFERENCES
 from frnr_assets.corpus.tables import Tables
-from frnr_assets.definitions import build_definitions
 from frnr_assets.media.encode import EncodeSettings, encode_distortion, encode_memory_bytes
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
 from frnr_assets.media.process import TimeLimits, ToolRunner
 from frnr_assets.media.reference import decode_reference, fingerprint
 from frnr_assets.media.score import score_distortions, score_memory_bytes
-from frnr_assets.media.toolchain import open_ffmpeg
-from frnr_assets.settings import load_settings
 from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_PRESET, DEFAULT_VMAF_MODEL
 
 CLIPS = 12
@@ -36,43 +25,6 @@ SCENES = (
     "testsrc2=size=480x270:rate=30,rotate=t*{scale}",
     "gradients=size=480x270:rate=30:seed={index}:speed=0.02",
 )
-SAMPLE_S = 0.02
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table."""
-
-    name: str
-    value: float
-    unit: str
-    target: str = ""
-
-
-def main() -> None:
-    """Measure, print the table, and write it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--clips", type=Path, help="folder of clips (default: clips made for the purpose)")
-    parser.add_argument("--output", type=Path, default=Path("bench.json"), help="(default: %(default)s)")
-    arguments = parser.parse_args()
-    runner = ToolRunner()
-    ffmpeg = open_ffmpeg(None, runner)
-    with tempfile.TemporaryDirectory(prefix="frnr-bench-") as name:
-        folder = Path(name)
-        clips = (
-            sorted(arguments.clips.absolute().glob("*.*4")) if arguments.clips else make_clips(folder, ffmpeg, runner)
-        )
-        figures = [*batch_figures(folder, clips, ffmpeg), *memory_figures(folder, ffmpeg, runner)]
-    machine = {
-        "cores": len(os.sched_getaffinity(0)),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-    }
-    print(f"{machine['cores']} cores, {machine['machine']}, Python {machine['python']}, {ffmpeg.version}\n")
-    for figure in figures:
-        print(f"{figure.name:<58} {figure.value:>10.3f} {figure.unit:<6} {figure.target}")
-    report = {"machine": machine, "ffmpeg": ffmpeg.version, "figures": [asdict(figure) for figure in figures]}
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def make_clips(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> list[Path]:
@@ -94,7 +46,8 @@ def batch_figures(folder: Path, clips: Sequence[Path], ffmpeg: FFmpeg) -> Iterat
     project.mkdir()
     (project / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     (project / "manifest.jsonl").write_text("".join(json.dumps({"src": str(clip)}) + "\n" for clip in clips))
-    (project / "frnr.toml").write_text('manifest = "manifest.jsonl"\n')
+    dataset = f'[[datasets]]\nname = "bench"\nmanifest = "manifest.jsonl"\nclips_root = "{clips[0].parent}"\n'
+    (project / "frnr.toml").write_text(dataset)
     start_up = cpu_of(lambda: run_job(project, INGEST))
     with dg.DagsterInstance.from_config(str(project)) as instance:
         keys = list(instance.get_dynamic_partitions("clip"))
@@ -187,22 +140,6 @@ def _beside(what: str, used_bytes: float, reckoned_bytes: int) -> Iterator[Figur
     yield Figure("... / what the pool reckons with", used_bytes / reckoned_bytes, "", "under 1")
 
 
-def run_job(project: Path, job: str, *cells: str) -> None:
-    """Run a job in a process of its own."""
-    call([sys.executable, "-m", "bench.batch", "--job", str(project), job, *cells], Path(__file__).parents[1])
-
-
-def job_main(project: Path, job: str, first: str = "", last: str = "") -> None:
-    """Be that process."""
-    os.chdir(project)
-    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last} if first else {}
-    with dg.DagsterInstance.from_config(str(project)) as instance:
-        definition = build_definitions(load_settings(project)).resolve_job_def(job)
-        definition.execute_in_process(
-            instance=instance, tags=tags, run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
-        )
-
-
 def step_seconds(project: Path) -> float:
     """Return the wall-clock seconds of the newest run's step."""
     with dg.DagsterInstance.from_config(str(project)) as instance:
@@ -211,70 +148,3 @@ def step_seconds(project: Path) -> float:
     if statistics.start_time is None or statistics.end_time is None:
         raise RuntimeError("the run has no finished step")
     return statistics.end_time - statistics.start_time
-
-
-def cpu_of(work: Callable[[], None]) -> float:
-    """Return the user and system seconds of all processes that some work starts and waits for."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    work()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def call(argv: Sequence[str], cwd: Path) -> None:
-    """Run a program and insist that it succeeds."""
-    subprocess.run(argv, cwd=cwd, check=True, stdin=subprocess.DEVNULL)
-
-
-@contextmanager
-def sampled(scratch: Path) -> Iterator[dict[str, float]]:
-    """Sample the bytes in a folder and the resident memory of all processes started from here; yield the peaks."""
-    peaks = {"scratch": 0.0, "memory": 0.0}
-    done = threading.Event()
-
-    def sample() -> None:
-        while not done.wait(SAMPLE_S):
-            peaks["scratch"] = max(peaks["scratch"], sum(map(_size, scratch.rglob("*"))))
-            peaks["memory"] = max(
-                peaks["memory"], sum(_resident_bytes(process) for process in _descendants(os.getpid()))
-            )
-
-    thread = threading.Thread(target=sample)
-    thread.start()
-    try:
-        yield peaks
-    finally:
-        done.set()
-        thread.join()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except FileNotFoundError:
-        return 0
-
-
-def _descendants(parent: int) -> Iterator[int]:
-    try:
-        children = Path(f"/proc/{parent}/task").glob("*/children")
-        found = [int(child) for listing in children for child in listing.read_text().split()]
-    except OSError:
-        return
-    for child in found:
-        yield child
-        yield from _descendants(child)
-
-
-def _resident_bytes(process: int) -> int:
-    try:
-        return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--job"]:
-        job_main(Path(sys.argv[2]), *sys.argv[3:])
-    else:
-        main()

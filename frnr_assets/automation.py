@@ -1,4 +1,6 @@
-"""Jobs: what is materialized together."""
+"""Jobs and schedules: what is materialized together, and when."""
+
+from collections.abc import Sequence
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -7,8 +9,29 @@ from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
 from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
+from frnr_assets.settings import Settings
 
 INGEST, REFERENCES, CELLS, PUBLISH = "read_manifest", "decode_references", "measure_cells", "publish_corpus"
+
+
+def block_tags(first: str, last: str, crf_sweep: Sequence[int] | None = None) -> dict[str, str]:
+    """Return the tags that make a run of contiguous clips, with the whole sweep for a job of cells."""
+    start, end = (first, last) if crf_sweep is None else (f"{first}|{crf_sweep[0]}", f"{last}|{crf_sweep[-1]}")
+    return {"dagster/asset_partition_range_start": start, "dagster/asset_partition_range_end": end}
+
+
+def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
+    """Return the schedule that reads the manifests again, which is off until it is switched on."""
+    running, stopped = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
+    return [
+        dg.ScheduleDefinition(
+            name="read_manifests_again",
+            job_name=INGEST,
+            cron_schedule=settings.automation.cron,
+            description="Reads all manifests again, whatever has changed.",
+            default_status=running if settings.automation.running else stopped,
+        )
+    ]
 
 
 def build_jobs() -> list[UnresolvedAssetJobDefinition]:
@@ -19,7 +42,7 @@ def build_jobs() -> list[UnresolvedAssetJobDefinition]:
     """
     measured = dg.AssetSelection.checks_for_assets(DECODED_REFERENCE, FEATURE_ROWS)
     return [
-        dg.define_asset_job(INGEST, dg.AssetSelection.assets(SOURCE_MANIFEST), description="Read the manifest."),
+        dg.define_asset_job(INGEST, dg.AssetSelection.assets(SOURCE_MANIFEST), description="Read the manifests."),
         dg.define_asset_job(
             REFERENCES,
             dg.AssetSelection.assets(DECODED_REFERENCE).without_checks(),

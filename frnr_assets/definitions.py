@@ -8,14 +8,16 @@ from frnr_assets.assets.cells import build_cells
 from frnr_assets.assets.decoded_reference import build_decoded_reference
 from frnr_assets.assets.fr_corpus import build_fr_corpus
 from frnr_assets.assets.source_manifest import build_source_manifest
-from frnr_assets.automation import build_jobs
+from frnr_assets.automation import build_jobs, build_schedules
 from frnr_assets.checks import build_checks
+from frnr_assets.maintenance import build_maintenance_jobs
 from frnr_assets.resources import resources_from
+from frnr_assets.sensors import build_sensors
 from frnr_assets.settings import Settings, load_settings
 
 
 def build_definitions(settings: Settings) -> dg.Definitions:
-    """Wire assets, checks, jobs and resources for one configuration."""
+    """Wire assets, checks, jobs, schedules, sensors and resources for one configuration."""
     return dg.Definitions(
         assets=[
             build_source_manifest(settings),
@@ -24,7 +26,9 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             build_fr_corpus(settings),
         ],
         asset_checks=build_checks(settings),
-        jobs=build_jobs(),
+        jobs=[*build_jobs(), *build_maintenance_jobs(settings)],
+        schedules=build_schedules(settings),
+        sensors=build_sensors(settings),
         resources=resources_from(settings),
         executor=dg.in_process_executor,
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES
+from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES, block_tags
 from frnr_assets.corpus.publish import current_version
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.definitions import build_definitions
@@ -25,10 +25,12 @@ from frnr_assets.vocabulary import CAVEAT
 
 SETTINGS_TEXT = """\
 # The demo's configuration; every setting that is left out has its default.
-dataset = "demo"
+data_root = "data"
+
+[[datasets]]
+name = "demo"
 manifest = "manifest.jsonl"
 clips_root = "clips"
-data_root = "data"
 """
 # Where dagster.yaml puts everything that Dagster keeps.
 INSTANCE_FOLDER = ".dagster"
@@ -164,15 +166,11 @@ def materialize_everything(settings: Settings, instance: dg.DagsterInstance) -> 
     clips = instance.get_dynamic_partitions(CLIP)
     first, last = clips[0], clips[-1]
     _say("decoded_reference")
-    execute(REFERENCES, _range(first, last))
+    execute(REFERENCES, block_tags(first, last))
     _say("distortion, feature_rows")
-    execute(CELLS, _range(f"{first}|{settings.crf_sweep[0]}", f"{last}|{settings.crf_sweep[-1]}"))
+    execute(CELLS, block_tags(first, last, settings.crf_sweep))
     _say("fr_corpus")
     execute(PUBLISH, {})
-
-
-def _range(start: str, end: str) -> dict[str, str]:
-    return {"dagster/asset_partition_range_start": start, "dagster/asset_partition_range_end": end}
 
 
 def _console_logger(_: dg.InitLoggerContext) -> logging.Logger:
@@ -209,8 +207,7 @@ def _show(tables: Tables) -> None:
         tbl_width_chars=140,
     ):
         _say(f"\n{shown}")
-    quarantine = tables.references.read().filter(pl.col("quarantine_reason").is_not_null())
-    for clip, reason in quarantine.select("clip", "quarantine_reason").iter_rows():
+    for clip, reason in tables.quarantine().select("clip", "quarantine_reason").iter_rows():
         _say(f"In quarantine: {clip}: {reason}")
     _say(f"\n{len(corpus)} rows. {CAVEAT}\n\nThe corpus: {version}\nOpen the UI on it: make ui")
 

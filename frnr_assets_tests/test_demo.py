@@ -7,9 +7,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pydantic import BaseModel
 
+from frnr_assets.corpus.dataset import Dataset
+from frnr_assets.definitions import build_definitions
 from frnr_assets.demo import BROKEN_CLIP, DEMO_CLIPS
-from frnr_assets.settings import Settings
+from frnr_assets.settings import Automation, Settings, load_settings
 
 CHECKOUT = Path(__file__).parents[1]
 README = (CHECKOUT / "README.md").read_text()
@@ -67,13 +70,29 @@ def test_the_readme_reads_the_corpus_as_it_says(
     exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - the README's own lines are what is tested
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    table = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", README.split("## Settings")[1], re.MULTILINE))
-    assert set(table) == set(Settings.model_fields)
-    for name, field in Settings.model_fields.items():
-        if field.default is not None:
+@pytest.mark.parametrize(("table", "model"), enumerate([Settings, Dataset, Automation]))
+def test_the_readme_lists_every_setting_with_its_default(table: int, model: type[BaseModel]) -> None:
+    section = README.split("## Settings")[1].split("## ")[0].split("| setting |")[1:]
+    listed = dict(re.findall(r"^\| `(\w+)` \| (.*?) ?\|", section[table], re.MULTILINE))
+    assert set(listed) == set(model.model_fields)
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, str | int | float | tuple) and field.default != ():
             shown = field.default if not isinstance(field.default, tuple) else list(field.default)
-            assert table[name].strip("`").replace('"', "'") == str(shown), name
+            assert listed[name].strip("`").replace('"', "'") == str(shown), name
+
+
+def test_the_readme_configures_datasets_as_it_says(tmp_path: Path) -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "frnr.toml").write_text("\n".join(blocks))
+    names = [dataset.name for dataset in load_settings(tmp_path).datasets]
+    assert names == ["konvid-150k", "konvid-1k", "live-vqc", "our-uploads"]
+
+
+def test_the_readme_lists_what_can_be_switched_on() -> None:
+    definitions = build_definitions(Settings())
+    switches = [*(definitions.sensors or ()), *(definitions.schedules or ())]
+    table = README.split("| automation |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {switch.name for switch in switches}
 
 
 def test_dagster_loads_the_checkout_without_a_complaint_about_our_code(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from frnr_assets.automation import CELLS, INGEST, REFERENCES
+from frnr_assets.corpus.publish import current_version
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, processes_of, wrap
@@ -26,6 +28,10 @@ CLIPS = ("bars", "odd", "plain")
 SWEEP = (23, 38)
 
 CORES = 2
+SENSORS = ("watch_sources", "decode_missing_references", "measure_missing_cells", "publish_what_is_measured")
+
+
+REPOSITORY = {"repositoryLocationName": "frnr_assets.definitions", "repositoryName": "__repository__"}
 
 
 def partition_range(first: str, last: str) -> dict[str, str]:
@@ -34,6 +40,8 @@ def partition_range(first: str, last: str) -> dict[str, str]:
 
 ALL_CELLS = partition_range("bars|23", "plain|38")
 
+CODE_LOCATIONS = """query { workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
+  __typename ... on PythonError { message } } } } } }"""
 LAUNCH_RUN = """mutation($p: ExecutionParams!) { launchRun(executionParams: $p) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 LAUNCH_BACKFILL = """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
@@ -44,6 +52,8 @@ TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) { __typename } 
 RUN = """query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"""
 RUN_FAILURES = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
   __typename ... on ExecutionStepFailureEvent { failureMetadata { description } } } } } }"""
+START_SENSOR = """mutation($s: SensorSelector!) { startSensor(sensorSelector: $s) {
+  __typename ... on Sensor { name } ... on PythonError { message } } }"""
 BACKFILL = """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
   ... on PartitionBackfill { status runs { runId status } } } }"""
 STATISTICS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
@@ -70,7 +80,6 @@ class Stack:
                 env={**os.environ, "DAGSTER_HOME": str(folder / "home")},
                 start_new_session=True,
             )
-        until(self.loaded, "the code location to load")
 
     def ask(self, query: str, **variables: object) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -85,17 +94,20 @@ class Stack:
 
     def loaded(self) -> bool:
         try:
-            answer = self.ask("query { repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }")
+            entries = self.ask(CODE_LOCATIONS)["locationEntries"]
         except OSError:
             return False
-        return bool(answer.get("nodes"))
+        found = [entry["locationOrLoadError"] for entry in entries]
+        assert not any(location and "message" in location for location in found), found
+        return bool(found) and all(found)
+
+    def start_sensor(self, name: str) -> None:
+        """Do what the switch beside the sensor does."""
+        answer = self.ask(START_SENSOR, s={**REPOSITORY, "sensorName": name})
+        assert answer["__typename"] == "Sensor", answer
 
     def launch(self, job: str, tags: Mapping[str, str], config: Mapping[str, object] | None = None) -> str:
-        selector = {
-            "repositoryLocationName": "frnr_assets.definitions",
-            "repositoryName": "__repository__",
-            "jobName": job,
-        }
+        selector = {**REPOSITORY, "jobName": job}
         metadata = {"tags": [{"key": key, "value": value} for key, value in tags.items()]}
         parameters = {"selector": selector, "mode": "default", "executionMetadata": metadata}
         answer = self.ask(LAUNCH_RUN, p={**parameters, "runConfigData": json.dumps(config or {})})
@@ -151,12 +163,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip, ffmpeg:
     wrapper = wrap(ffmpeg.path, folder / "tool")
     (folder / "manifest.jsonl").write_text("".join(f'{{"src": "clips/{clip}.mp4"}}\n' for clip in CLIPS))
     (folder / "frnr.toml").write_text(
-        f'manifest = "manifest.jsonl"\ncores = {CORES}\ncrf_sweep = {list(SWEEP)}\nffmpeg_path = "{wrapper.path}"\n'
+        f'cores = {CORES}\ncrf_sweep = {list(SWEEP)}\nffmpeg_path = "{wrapper.path}"\n'
+        '[[datasets]]\nname = "tests"\nmanifest = "manifest.jsonl"\n'
+        "[automation]\ninterval_seconds = 1\n"
     )
     (folder / "home").mkdir()
     (folder / "home" / "dagster.yaml").write_text((CHECKOUT / "dagster.yaml").read_text())
     running = Stack(folder, wrapper)
     try:
+        until(running.loaded, "the code location to load")
         assert running.run_to_its_end(INGEST, {}) == "SUCCESS"
         assert running.run_to_its_end(REFERENCES, partition_range("bars", "plain")) == "SUCCESS"
         yield running
@@ -222,3 +237,22 @@ def test_killing_the_run_worker_ends_its_programs_and_the_cells_can_be_launched_
     assert stack.cells("feature_rows") == (6, 0)
     assert stack.wrapper.encodes == before, "the rows were there all the time"
     assert list(stack.tables.scratch.iterdir()) == [], "the next run removes what the killed one left"
+
+
+def test_a_clip_that_is_added_to_the_manifest_comes_into_the_corpus_without_a_hand(
+    stack: Stack, make_clip: MakeClip
+) -> None:
+    for sensor in SENSORS:
+        stack.start_sensor(sensor)
+    make_clip(stack.folder / "clips" / "new.mp4", SMALL_SCENE.replace("testsrc2", "testsrc"))
+    with (stack.folder / "manifest.jsonl").open("a") as manifest:
+        manifest.write('{"src": "clips/new.mp4", "mos": 4.25}\n')
+
+    def published() -> bool:
+        version = current_version(stack.tables.corpus)
+        if version is None:
+            return False
+        new = pl.read_parquet(version).filter(pl.col("src").str.ends_with("/new.mp4"))
+        return sorted(new["crf"]) == list(SWEEP) and set(new["nr_mos"]) == {4.25}
+
+    until(published, "the new clip's rows to be published")

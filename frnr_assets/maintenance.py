@@ -1,0 +1,139 @@
+"""Jobs that materialize nothing: fetching missing sources, and removing clips for good."""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from frnr_assets.assets.progress import Progress
+from frnr_assets.corpus.download import Download, Downloaded, DownloadFailed, Patience, download_all
+from frnr_assets.corpus.ingest import forget, to_download
+from frnr_assets.corpus.manifests.records import ManifestError
+from frnr_assets.corpus.places import look_at
+from frnr_assets.corpus.tables import Tables
+from frnr_assets.partitions import CLIP
+from frnr_assets.resources import TablesResource
+from frnr_assets.settings import Settings
+
+DOWNLOAD, REMOVE = "download_sources", "remove_clips"
+
+# What is downloaded is on disk at once; what is known of it is written in handfuls, so that the parts stay few.
+_RECORD_EVERY_S = 10.0
+
+
+class DownloadConfig(dg.Config):
+    """What the operator may ask of a download."""
+
+    retry_failed: bool = Field(default=False, description="Also those that failed too often, or for good.")
+
+
+class RemoveConfig(dg.Config):
+    """Which of the clips that the manifests list no longer are to go."""
+
+    clips: list[str] = Field([], description="Keys of the clips.")
+    all_removed: bool = Field(default=False, description="All of them, instead.")
+
+
+def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
+    """Return the jobs."""
+
+    @dg.op
+    def download(context: dg.OpExecutionContext, config: DownloadConfig, tables: TablesResource) -> None:
+        store = tables.tables()
+        waiting = missing_sources(store, retry_failed=config.retry_failed)
+        progress = Progress("downloads", len(waiting), context.log.info)
+        wanted = [Download(url, Path(src)) for src, url in waiting.items()]
+        unrecorded: list[Downloaded | DownloadFailed] = []
+        recorded_at = time.monotonic()
+        try:
+            with closing(download_all(wanted, threads=settings.download_threads, patience=Patience())) as outcomes:
+                try:
+                    for outcome in outcomes:
+                        unrecorded.append(outcome)
+                        if isinstance(outcome, DownloadFailed):
+                            context.log.warning(f"{outcome.download.url}: {outcome.reason}")
+                        progress.count("failed" if isinstance(outcome, DownloadFailed) else "done")
+                        if time.monotonic() - recorded_at > _RECORD_EVERY_S:
+                            _record(store, unrecorded)
+                            unrecorded, recorded_at = [], time.monotonic()
+                finally:
+                    _record(store, unrecorded)
+        except OSError as error:
+            # A write to a full disk does not say which file it was to.
+            where = f": {error.filename}" if error.filename else ""
+            raise dg.Failure(
+                description=f"{error.strerror}{where}. What was downloaded stays; mend it and launch the job again",
+                allow_retries=False,
+            ) from error
+        progress.tell()
+
+    @dg.op
+    def remove(context: dg.OpExecutionContext, config: RemoveConfig, tables: TablesResource) -> None:
+        try:
+            gone = forget(tables.tables(), None if config.all_removed else config.clips)
+        except ManifestError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from error
+        for clip in gone:
+            context.instance.delete_dynamic_partition(CLIP, clip)
+        context.log.info(f"removed {len(gone)} clips and their partitions; their rows stay in the tables, unpublished")
+
+    @dg.job(
+        name=DOWNLOAD,
+        description="Download the sources that are not there and have a URL. Those that failed too often, or for good "
+        "(HTTP 404), are tried again only with retry_failed.",
+    )
+    def download_sources() -> None:
+        download()
+
+    @dg.job(
+        name=REMOVE,
+        description="Remove the partitions of clips that the manifests list no longer: those named in clips, or with "
+        "all_removed all of them.",
+    )
+    def remove_clips() -> None:
+        remove()
+
+    return [download_sources, remove_clips]
+
+
+def missing_sources(tables: Tables, *, retry_failed: bool) -> dict[str, str]:
+    """Return the URLs of the sources that are not there now, by path; the first that is listed counts.
+
+    What was downloaded since the manifests were read is there, although nobody has noted it yet.
+
+    Args:
+        tables: where the tables are.
+        retry_failed: also those that failed too often, or for good.
+    """
+    waiting = to_download(tables, retry_failed=retry_failed)
+    first = dict(reversed(waiting))
+    return {src: first[src] for src in dict(waiting) if look_at(Path(src)) is None}
+
+
+def _record(tables: Tables, outcomes: Sequence[Downloaded | DownloadFailed]) -> None:
+    if not outcomes:
+        return
+    targets = [str(outcome.download.target) for outcome in outcomes]
+    known = {row["src"]: row for row in tables.downloads.read(pl.col("src").is_in(targets)).iter_rows(named=True)}
+    tables.downloads.append([_row(outcome, known.get(str(outcome.download.target))) for outcome in outcomes])
+
+
+def _row(outcome: Downloaded | DownloadFailed, known: dict[str, Any] | None) -> dict[str, Any]:
+    download = outcome.download
+    row = {"src": str(download.target), "url": download.url}
+    if isinstance(outcome, Downloaded):
+        return {**row, "size_bytes": outcome.size_bytes, "failure": None, "permanent": False, "attempts": 1}
+    failed_before = known is not None and known["failure"] is not None and known["url"] == download.url
+    attempts = 1 + (known["attempts"] if known is not None and failed_before else 0)
+    return {
+        **row,
+        "size_bytes": None,
+        "failure": outcome.reason,
+        "permanent": outcome.permanent,
+        "attempts": attempts,
+    }
