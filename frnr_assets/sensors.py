@@ -114,7 +114,7 @@ def _watch_sources(context: dg.SensorEvaluationContext, tables: Tables, settings
         return dg.SkipReason(str(error))
     if not changed:
         return _settled("no manifest and no clip's file has changed since the manifests were read")
-    states = [f"{path} {look_at(Path(path))}" for path in changed]
+    states = [repr(settings.datasets), *(f"{path} {look_at(Path(path))}" for path in changed)]
     return _ask_once(context, states, settings, f"changed: {_some(changed)}")
 
 
@@ -186,12 +186,11 @@ class _Stage:
             )
         if pause := self._pause(context.instance, tables):
             return dg.SkipReason(f"{len(missing)} clips to do; {pause}")
-        return self._request(context.instance, tables, missing, todo, active, limit - queued)
+        return self._request(context.instance, missing, todo, active, limit - queued)
 
     def _request(
         self,
         instance: dg.DagsterInstance,
-        tables: Tables,
         missing: frozenset[str],
         todo: Backlog,
         active: Sequence[dg.DagsterRun],
@@ -201,7 +200,7 @@ class _Stage:
         position = {clip: index for index, clip in enumerate(order)}
         other = (CELLS, FEATURE_ROWS) if self.job == REFERENCES else (REFERENCES, DECODED_REFERENCE)
         busy = _clips_of([*active, *_runs(instance, *other, _ACTIVE)], order, position)
-        held = _clips_of(self._ran_in_vain_lately(instance, tables), order, position) - busy
+        held = _clips_of(self._ran_in_vain_lately(instance), order, position) - busy
         # Only in the cells' blocks do clips in quarantine cost nothing: there they are recorded, not tried again.
         idle = todo.quarantined - busy if self.job == CELLS else frozenset[str]()
         now = missing - busy - held
@@ -234,13 +233,14 @@ class _Stage:
         chosen = self.settings
         return Recipe(chosen.crf_sweep, chosen.encoder, chosen.preset, chosen.extra_params, chosen.vmaf_model)
 
-    def _ran_in_vain_lately(self, instance: dg.DagsterInstance, tables: Tables) -> list[dg.DagsterRun]:
+    def _ran_in_vain_lately(self, instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
         since = _minutes_ago(self.settings.automation.retry_minutes)
         found = _runs(instance, self.job, self.asset, _ENDED_BADLY, since)
         if self.job == REFERENCES:
             # A file that has changed since it was ingested differs from what was ingested however often it is decoded.
-            ingested = datetime.fromtimestamp(int(tables.clips.stamp()) / 1e9, UTC)
-            found += _runs(instance, self.job, self.asset, [dg.DagsterRunStatus.SUCCESS], since, ingested)
+            ingested = instance.get_latest_materialization_event(SOURCE_MANIFEST)
+            after = datetime.fromtimestamp(ingested.timestamp, UTC) if ingested else None
+            found += _runs(instance, self.job, self.asset, [dg.DagsterRunStatus.SUCCESS], since, after)
         return found
 
     def _pause(self, instance: dg.DagsterInstance, tables: Tables) -> str | None:
@@ -275,6 +275,9 @@ def _publish(context: dg.SensorEvaluationContext, tables: Tables, settings: Sett
     if _runs(context.instance, PUBLISH, FR_CORPUS, _ACTIVE):
         return dg.SkipReason("a publication is under way; what has changed since is published afterwards")
     last = context.instance.get_latest_materialization_event(FR_CORPUS)
+    published_from = _started(context.instance, last.run_id) if last else 0.0
+    if published_from > max(tables.clips.written_ns(), tables.references.newest_ns(), measured) / 1e9:
+        return dg.SkipReason("what was measured is published")
     # One that failed counts, too: else it would be repeated with every row.
     last_at = max(last.timestamp if last else 0.0, asked.get("at", 0.0))
     again_at = last_at + settings.automation.publish_minutes * 60
@@ -289,6 +292,12 @@ def _publish(context: dg.SensorEvaluationContext, tables: Tables, settings: Sett
         )
     cursor = json.dumps({"for": stamp, "at": time.time()})
     return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
+
+
+def _started(instance: dg.DagsterInstance, run_id: str) -> float:
+    """Return when a run started, in seconds since 1970; 0 when that is not known."""
+    record = instance.get_run_record_by_id(run_id)
+    return (record.start_time if record else None) or 0.0
 
 
 def _runs(

@@ -40,6 +40,12 @@ def build_source_manifest(settings: Settings) -> dg.AssetsDefinition:
             ingested = ingest(settings.datasets, store, settings.allowed_roots)
         except ManifestError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
+        except OSError as error:
+            raise dg.Failure(
+                description=f"{error.filename or store.root}: {error.strerror}. The table of clips is as it was; mend "
+                "it and materialize source_manifest again",
+                allow_retries=False,
+            ) from error
         partitions = register_clips(context.instance, ingested.clips)
         if ingested.rejects:
             context.log.warning(f"{sum(ingested.rejects.values())} rows were rejected: {_counted(ingested.rejects)}")

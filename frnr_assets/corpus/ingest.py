@@ -220,7 +220,7 @@ def _read(dataset: Dataset, reading: _Reading, places: Places, failed_downloads:
             reading.reject(dataset.name, listed, rejected, src)
             if src is not None:
                 # It may come to be right without the manifest being touched.
-                reading.watched.setdefault(src, look_at(Path(src)))
+                reading.watched.setdefault(src, look_at(src))
             name = name or at_place.get((str(listed.record.manifest), listed.record.line))
             if name is not None and name not in reading.accepted:
                 reading.held[name] = listed.record
@@ -359,7 +359,7 @@ def what_changed(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Seq
     seen = {path: found for path, found in seen.items() if not path.startswith("configuration ")}
     configuration = [] if marked else ["the configuration of the datasets"]
     unseen = [manifest for manifest in manifests if manifest not in seen]
-    changed = [path for path, found in seen.items() if look_at(Path(path)) != found]
+    changed = [path for path, found in seen.items() if look_at(path) != found]
     return [*configuration, *unseen, *sorted(changed, key=lambda path: path not in manifests)]
 
 

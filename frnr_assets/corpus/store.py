@@ -66,6 +66,10 @@ class FileTable:
         """Return the schema that the table has on disk."""
         return pq.read_schema(self._path)
 
+    def written_ns(self) -> int:
+        """Return when it was written, nanoseconds since 1970; 0 when it was not written yet."""
+        return self._path.stat().st_mtime_ns if self.exists() else 0
+
     def stamp(self) -> str:
         """Return what differs from what it was before whenever the table was replaced."""
         if not self.exists():
