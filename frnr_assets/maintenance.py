@@ -12,7 +12,7 @@ from pydantic import Field
 
 from frnr_assets.assets.progress import Progress
 from frnr_assets.corpus.download import Download, Downloaded, DownloadFailed, Patience, download_all
-from frnr_assets.corpus.ingest import forget, to_download
+from frnr_assets.corpus.ingest import forgetting, to_download
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.places import look_at
 from frnr_assets.corpus.tables import Tables
@@ -75,11 +75,11 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
     @dg.op
     def remove(context: dg.OpExecutionContext, config: RemoveConfig, tables: TablesResource) -> None:
         try:
-            gone = forget(tables.tables(), None if config.all_removed else config.clips)
+            with forgetting(tables.tables(), None if config.all_removed else config.clips) as gone:
+                for clip in gone:
+                    context.instance.delete_dynamic_partition(CLIP, clip)
         except ManifestError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
-        for clip in gone:
-            context.instance.delete_dynamic_partition(CLIP, clip)
         context.log.info(f"removed {len(gone)} clips and their partitions; their rows stay in the tables, unpublished")
 
     @dg.job(

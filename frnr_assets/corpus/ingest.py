@@ -363,12 +363,16 @@ def what_changed(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Seq
     return [*configuration, *unseen, *sorted(changed, key=lambda path: path not in manifests)]
 
 
-def forget(tables: Tables, clips: Sequence[str] | None) -> list[str]:
-    """Take clips that the manifests list no longer out of the table of clips, and return their keys.
+@contextmanager
+def forgetting(tables: Tables, clips: Sequence[str] | None) -> Iterator[list[str]]:
+    """Take clips that the manifests list no longer out of the table of clips when the block ends well.
 
     Args:
         tables: where the tables are.
         clips: their keys; None for all of them.
+
+    Yields:
+        their keys.
 
     Raises:
         ManifestError: a clip is still listed, or there is none of that key; none is taken out.
@@ -382,6 +386,6 @@ def forget(tables: Tables, clips: Sequence[str] | None) -> list[str]:
                 f"{', '.join(not_removed[:5])}: not a clip that was removed from the manifests; take it out of its "
                 "manifest and materialize source_manifest first"
             )
+        yield wanted
         if wanted:
             tables.clips.write(known.filter(~pl.col("clip").is_in(wanted)).to_dicts())
-    return wanted

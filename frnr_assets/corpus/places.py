@@ -29,7 +29,8 @@ def look_at(path: Path | str) -> SourceFile | None:
     """Return the state of a manifest or source, following links; None when it is not there."""
     try:
         found = os.stat(path)  # noqa: PTH116 - making a path of each of 148,543 strings costs more than the look
-    except OSError:
+    except (OSError, ValueError):
+        # ValueError: a name that no file can have.
         return None
     return SourceFile(found.st_size, found.st_mtime_ns)
 

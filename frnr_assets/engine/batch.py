@@ -11,18 +11,11 @@ from typing import Any
 
 import polars as pl
 
-from frnr_assets.corpus.places import look_at
+from frnr_assets.corpus.places import SourceFile, look_at
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.engine.attempts import AttemptLog
 from frnr_assets.engine.encodes import EncodeShelf
-from frnr_assets.engine.outcomes import (
-    CellDone,
-    CellOutcome,
-    CellQuarantined,
-    Clip,
-    ReferenceDone,
-    ReferenceFailed,
-)
+from frnr_assets.engine.outcomes import CellDone, CellOutcome, CellQuarantined, Clip, ReferenceDone, ReferenceFailed
 from frnr_assets.engine.rows import (
     cell_identity,
     encode_identity,
@@ -38,14 +31,7 @@ from frnr_assets.media.encode import Distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
 from frnr_assets.media.probe import ClipUnusable
 from frnr_assets.media.process import ToolFailed, disk_full
-from frnr_assets.media.reference import (
-    KEPT_FILES,
-    Fingerprint,
-    KeptFormat,
-    Reference,
-    decode_reference,
-    fingerprint,
-)
+from frnr_assets.media.reference import KEPT_FILES, Fingerprint, KeptFormat, Reference, decode_reference, fingerprint
 from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.vocabulary import DEFAULT_PRESET
@@ -104,7 +90,7 @@ class Engine:
             works = [
                 Work(
                     task=partial(self._decode, clip, known.get(clip.key), scratch / str(index)),
-                    finish=partial(_decoded, clip),
+                    finish=_decoded,
                     rank=(index,),
                     memory_bytes=_DECODE_MEMORY_BYTES,
                 )
@@ -123,7 +109,7 @@ class Engine:
                 attempts.worked(found.clip for found in done if found.outcome == "done")
                 yield from judged
 
-    def _decode(self, clip: Clip, known: Mapping[str, Any] | None, folder: Path) -> ReferenceDone:
+    def _decode(self, clip: Clip, known: Mapping[str, Any] | None, folder: Path) -> ReferenceDone | ReferenceFailed:
         """Decode one clip, in a worker."""
         toolchain = self.toolchain
         found = None
@@ -157,7 +143,17 @@ class Engine:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder / KEPT_FILES[self.keep_reference], kept)
         except ClipUnusable as error:
+            if found is not None and look_at(clip.src) != SourceFile(found.size_bytes, found.mtime_ns):
+                # A file that went away, or is being written, looks as broken as a broken one.
+                return ReferenceFailed(
+                    clip.key, f"its file changed meanwhile: {error.reason}", str(error), tool_ran=False
+                )
             return ReferenceDone(_unusable(clip, error, found, known), reused=False)
+        except ToolFailed as error:
+            if error.disk_full:
+                raise disk_full(clip.src) from error
+            sha256 = None if found is None else found.sha256
+            return ReferenceFailed(clip.key, error.reason, error.detail, error.result is not None, sha256)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return ReferenceDone(reference_row(clip.key, clip.src, reference, toolchain, kept), reused=False)
@@ -191,6 +187,7 @@ class Engine:
         known = None if recompute else self._known_rows(cells)
         requests: list[SweepRequest] = []
         decided: list[CellOutcome] = []
+        unmeasured: set[str] = set()
         for clip, crfs in cells.items():
             outcomes, request = self._what_is_missing(clip, crfs, facts.get(clip.key), known)
             decided += outcomes
@@ -204,6 +201,7 @@ class Engine:
                 # A few at a time, so that neither the cores nor what they have finished wait for all of these.
                 yield from decided[:_DECIDED_AT_ONCE]
                 del decided[:_DECIDED_AT_ONCE]
+                unmeasured.update(cell.clip for cell in batch if isinstance(cell, CellFailed))
                 failed = [
                     self._judged(cell, facts[cell.clip], attempts) for cell in batch if isinstance(cell, CellFailed)
                 ]
@@ -216,11 +214,13 @@ class Engine:
                     # Every other cell would fail in the same way.
                     raise disk_full(scratch)
             yield from decided
-        attempts.worked(request.clip for request in requests)
+        attempts.worked(request.clip for request in requests if request.clip not in unmeasured)
 
     def _judged(self, cell: CellFailed, facts: Mapping[str, Any], attempts: AttemptLog) -> CellOutcome:
         """Count a failed cell, and put its clip into quarantine when it has failed too often."""
-        reason = attempts.failed(cell.clip, facts, cell.reason) if cell.tool_ran else None
+        # A tool fails on a file that went away under it, too.
+        is_there = look_at(Path(facts["src"])) is not None
+        reason = attempts.failed(cell.clip, facts, cell.reason) if cell.tool_ran and is_there else None
         if reason is None:
             return cell
         row = quarantine_row(
@@ -329,15 +329,8 @@ def _of(clips: Iterable[Clip]) -> pl.Expr:
     return pl.col("clip").is_in([clip.key for clip in clips])
 
 
-def _decoded(clip: Clip, future: Future[ReferenceDone]) -> Step[ReferenceDone | ReferenceFailed]:
-    failure = future.exception()
-    if failure is None:
-        return Step((future.result(),))
-    if isinstance(failure, ToolFailed) and failure.disk_full:
-        raise disk_full(clip.src) from failure
-    if not isinstance(failure, ToolFailed):
-        raise failure
-    return Step((ReferenceFailed(clip.key, failure.reason, failure.detail, failure.result is not None),))
+def _decoded(future: Future[ReferenceDone | ReferenceFailed]) -> Step[ReferenceDone | ReferenceFailed]:
+    return Step((future.result(),))
 
 
 def _judged(failed: ReferenceFailed, clip: Clip, attempts: AttemptLog) -> ReferenceDone | ReferenceFailed:
@@ -347,7 +340,8 @@ def _judged(failed: ReferenceFailed, clip: Clip, attempts: AttemptLog) -> Refere
     if file is None or reason is None:
         return failed
     count = attempts.attempts(clip.key)
-    row = quarantine_row(clip.key, clip.src, reason, tool_output=failed.detail, attempts=count, file=asdict(file))
+    found = {**asdict(file), "src_sha256": failed.src_sha256}
+    row = quarantine_row(clip.key, clip.src, reason, tool_output=failed.detail, attempts=count, file=found)
     return ReferenceDone(row, reused=False)
 
 

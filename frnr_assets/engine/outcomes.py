@@ -63,12 +63,14 @@ class ReferenceFailed:
         reason: one sentence.
         detail: reason, command ready to paste, exit status and the tail of the tool's log.
         tool_ran: whether a program ran on the clip and failed, rather than something around it.
+        src_sha256: hash of its file, as far as it is known.
     """
 
     clip: str
     reason: str
     detail: str
     tool_ran: bool
+    src_sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from frnr_assets.corpus.publish import current_version
-from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, CLIPS_SCHEMA, ROW_SCHEMA
+from frnr_assets.corpus.schema import CLIPS_SCHEMA, FEATURE_ROWS_SCHEMA, ROW_SCHEMA
 from frnr_assets.definitions import build_definitions
 from frnr_assets_tests.assets.conftest import Project
 

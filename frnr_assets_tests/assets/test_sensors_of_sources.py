@@ -44,6 +44,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         yield place
 
 
+def publish_by_hand(place: Place, meanwhile: Callable[[], None]) -> None:
+    @dg.asset(key=FR_CORPUS)
+    def fr_corpus() -> None:
+        meanwhile()
+
+    assert dg.materialize([fr_corpus], instance=place.instance).success
+
+
 class TestWatching:
     def test_before_the_first_ingestion_it_asks_for_one(self, place: Place) -> None:
         assert len(place.tick(WATCH)) == 1
@@ -100,6 +108,14 @@ class TestWatching:
         for content in (b"another", b"yet another"):
             place.clip("b").write_bytes(content)
             assert len(place.tick(WATCH)) == 1
+
+    def test_a_configuration_that_is_changed_again_is_asked_about_again(self, place: Place) -> None:
+        place.ingest()
+        (dataset,) = place.settings.datasets
+        for scale in ((1.0, 6.0), (1.0, 7.0)):
+            place.choices["datasets"] = (dataset.model_copy(update={"mos_scale": scale}),)
+            assert len(place.tick(WATCH)) == 1
+            assert place.why(WATCH).startswith("changed: the configuration of the datasets. A run was asked for")
 
     def test_the_same_change_once_more_is_asked_about_without_delay(self, place: Place) -> None:
         place.ingest()
@@ -220,9 +236,15 @@ class TestPublishing:
         assert len(measured.tick(PUBLICATION)) == 1
 
     def test_a_publication_by_hand_counts(self, measured: Place) -> None:
+        publish_by_hand(measured, lambda: None)
+        assert measured.why(PUBLICATION) == "what was measured is published"
         self.measuring(measured)
-        measured.instance.report_runless_asset_event(dg.AssetMaterialization(FR_CORPUS))
+        measured.measure("d")
         assert measured.why(PUBLICATION) == self.waits_until(measured, 60)
+
+    def test_what_was_measured_during_a_publication_is_published_by_the_next(self, measured: Place) -> None:
+        publish_by_hand(measured, lambda: measured.measure("d"))
+        assert len(measured.tick(PUBLICATION)) == 1
 
     def test_a_corrected_mos_alone_is_published(self, measured: Place) -> None:
         measured.tick(PUBLICATION)

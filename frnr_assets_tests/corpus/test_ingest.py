@@ -17,7 +17,7 @@ from dagster._core.definitions.partitions.utils.base import (
 
 from frnr_assets.corpus import store
 from frnr_assets.corpus.dataset import Columns, Dataset
-from frnr_assets.corpus.ingest import MAX_DOWNLOAD_ATTEMPTS, forget, to_download, what_changed
+from frnr_assets.corpus.ingest import MAX_DOWNLOAD_ATTEMPTS, forgetting, to_download, what_changed
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.tables import Tables
 from frnr_assets_tests.corpus.manifests import Disk
@@ -480,7 +480,8 @@ class TestForget:
         self, disk: Disk, tables: Tables, clips: list[str] | None, gone: list[str]
     ) -> None:
         listed = disk.listed()
-        assert forget(tables, clips) == gone
+        with forgetting(tables, clips) as found:
+            assert found == gone
         assert set(disk.keys().values()) == {"a", "b", "c"} - set(gone)
         assert disk.listed() == listed
         assert disk.ingest(disk.jsonl(*_rated("a", "b", "c"))).changes["new clips"] == len(gone)
@@ -490,12 +491,14 @@ class TestForget:
         self, disk: Disk, tables: Tables, clips: list[str], named: str
     ) -> None:
         before = _files(disk.root)
-        with pytest.raises(ManifestError, match=f"^{named}: not a clip that was removed"):
-            forget(tables, clips)
+        refused = pytest.raises(ManifestError, match=f"^{named}: not a clip that was removed")
+        with refused, forgetting(tables, clips):
+            pass
         assert _files(disk.root) == before
 
     def test_before_anything_was_ingested_there_is_nothing_to_forget(self, disk: Disk) -> None:
-        assert forget(disk.tables, None) == []
+        with forgetting(disk.tables, None) as found:
+            assert found == []
         assert not disk.tables.clips.exists()
-        with pytest.raises(ManifestError, match="not a clip"):
-            forget(disk.tables, ["a"])
+        with pytest.raises(ManifestError, match="not a clip"), forgetting(disk.tables, ["a"]):
+            pass
