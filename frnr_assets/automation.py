@@ -28,7 +28,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             name="read_manifests_again",
             job_name=INGEST,
             cron_schedule=settings.automation.cron,
-            description="Reads all manifests again, whatever has changed.",
+            description="Reads the manifests again, for whatever was missed.",
             default_status=running if settings.automation.running else stopped,
         )
     ]

@@ -13,6 +13,7 @@ from pydantic import Field
 from frnr_assets.assets.progress import Progress
 from frnr_assets.corpus.download import Download, Downloaded, DownloadFailed, Patience, download_all
 from frnr_assets.corpus.ingest import forgetting, to_download
+from frnr_assets.corpus.locks import Busy, locked
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.places import look_at
 from frnr_assets.corpus.tables import Tables
@@ -51,7 +52,10 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
         unrecorded: list[Downloaded | DownloadFailed] = []
         recorded_at = time.monotonic()
         try:
-            with closing(download_all(wanted, threads=settings.download_threads, patience=Patience())) as outcomes:
+            with (
+                locked(store.root / ".download.lock", wait=False),
+                closing(download_all(wanted, threads=settings.download_threads, patience=Patience())) as outcomes,
+            ):
                 try:
                     for outcome in outcomes:
                         unrecorded.append(outcome)
@@ -63,6 +67,11 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
                             unrecorded, recorded_at = [], time.monotonic()
                 finally:
                     _record(store, unrecorded)
+        except Busy as error:
+            raise dg.Failure(
+                description="another download is under way; launch this one again when it has ended",
+                allow_retries=False,
+            ) from error
         except OSError as error:
             # A write to a full disk does not say which file it was to.
             where = f": {error.filename}" if error.filename else ""

@@ -36,6 +36,8 @@ _ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 # So many runs in a row that failed and recorded nothing: the fault is not with the clips.
 _FRUITLESS_RUNS = 3
 _EXAMPLES = 3
+# Half a manifest would have the other half's clips removed.
+_SETTLING_S = 3.0
 
 Evaluated = dg.SensorResult | dg.SkipReason
 
@@ -108,12 +110,16 @@ def _sensor(
 def _watch_sources(context: dg.SensorEvaluationContext, tables: Tables, settings: Settings) -> Evaluated:
     if _runs(context.instance, INGEST, SOURCE_MANIFEST, _ACTIVE):
         return dg.SkipReason("the manifests are being read; what has changed since is looked at afterwards")
+    if not settings.datasets:
+        return dg.SkipReason("no dataset is configured; add [[datasets]] with name and manifest to frnr.toml")
     try:
         changed = what_changed(settings.datasets, tables, settings.allowed_roots)
     except ManifestError as error:
         return dg.SkipReason(str(error))
     if not changed:
         return _settled("no manifest and no clip's file has changed since the manifests were read")
+    if written := [path for path in changed if _is_being_written(path)]:
+        return dg.SkipReason(f"changed: {_some(changed)}. {written[0]} was written just now, and may not be complete")
     states = [repr(settings.datasets), *(f"{path} {look_at(Path(path))}" for path in changed)]
     return _ask_once(context, states, settings, f"changed: {_some(changed)}")
 
@@ -126,6 +132,11 @@ def _fetch_missing(context: dg.SensorEvaluationContext, tables: Tables, settings
         return dg.SkipReason(f"a download is under way; {len(waiting)} sources wait")
     sources = [" ".join(found) for found in waiting.items()]
     return _ask_once(context, sources, settings, f"{len(waiting)} sources wait: {_some(waiting)}")
+
+
+def _is_being_written(path: str) -> bool:
+    found = look_at(path)
+    return found is not None and abs(time.time() - found.mtime_ns / 1e9) < _SETTLING_S
 
 
 def _settled(reason: str) -> dg.SensorResult:
@@ -171,7 +182,7 @@ class _Stage:
         # Before the tables are read: a run that ends meanwhile is seen as active, not as if it had recorded nothing.
         active = _runs(context.instance, self.job, self.asset, _ACTIVE)
         try:
-            todo = backlog(tables, self._recipe())
+            todo = backlog(tables, _recipe(self.settings))
         except NotMaterialized as error:
             return dg.SkipReason(str(error))
         missing = todo.to_decode if self.job == REFERENCES else todo.to_measure
@@ -229,10 +240,6 @@ class _Stage:
         waiting = f", {len(todo.to_decode)} wait to be decoded" if todo.to_decode else ""
         return f"{todo.complete} clips have all their rows, {quarantine}{waiting}"
 
-    def _recipe(self) -> Recipe:
-        chosen = self.settings
-        return Recipe(chosen.crf_sweep, chosen.encoder, chosen.preset, chosen.extra_params, chosen.vmaf_model)
-
     def _ran_in_vain_lately(self, instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
         since = _minutes_ago(self.settings.automation.retry_minutes)
         found = _runs(instance, self.job, self.asset, _ENDED_BADLY, since)
@@ -270,28 +277,30 @@ def _publish(context: dg.SensorEvaluationContext, tables: Tables, settings: Sett
         return dg.SkipReason("no cell was measured yet")
     stamp = f"{tables.clips.stamp()} {tables.references.newest_ns()} {measured}"
     asked = json.loads(context.cursor) if context.cursor else {}
-    if asked.get("for") == stamp:
-        return dg.SkipReason("nothing has changed since publication was asked for")
     if _runs(context.instance, PUBLISH, FR_CORPUS, _ACTIVE):
         return dg.SkipReason("a publication is under way; what has changed since is published afterwards")
     last = context.instance.get_latest_materialization_event(FR_CORPUS)
     published_from = _started(context.instance, last.run_id) if last else 0.0
     if published_from > max(tables.clips.written_ns(), tables.references.newest_ns(), measured) / 1e9:
         return dg.SkipReason("what was measured is published")
+    retry_at = asked.get("at", 0.0) + settings.automation.retry_minutes * 60
+    if asked.get("for") == stamp and time.time() < retry_at:
+        return dg.SkipReason(f"publication was asked for already; if it failed, another is at {_clock(retry_at)}")
     # One that failed counts, too: else it would be repeated with every row.
     last_at = max(last.timestamp if last else 0.0, asked.get("at", 0.0))
     again_at = last_at + settings.automation.publish_minutes * 60
     # Between two blocks of cells, clips are being decoded for the next.
-    measuring = [
-        *_runs(context.instance, CELLS, FEATURE_ROWS, _ACTIVE),
-        *_runs(context.instance, REFERENCES, DECODED_REFERENCE, _ACTIVE),
-    ]
-    if measuring and time.time() < again_at:
+    stages = ((CELLS, FEATURE_ROWS), (REFERENCES, DECODED_REFERENCE))
+    if time.time() < again_at and any(_runs(context.instance, *stage, _ACTIVE) for stage in stages):
         return dg.SkipReason(
             f"clips are being measured; the next publication is when they are done, or at {_clock(again_at)}"
         )
     cursor = json.dumps({"for": stamp, "at": time.time()})
     return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
+
+
+def _recipe(settings: Settings) -> Recipe:
+    return Recipe(settings.crf_sweep, settings.encoder, settings.preset, settings.extra_params, settings.vmaf_model)
 
 
 def _started(instance: dg.DagsterInstance, run_id: str) -> float:

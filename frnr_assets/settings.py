@@ -29,7 +29,7 @@ class Automation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     running: bool = Field(default=False, description="on from the start, instead of when switched on in the UI")
-    cron: str = Field("0 3 * * *", description="when all manifests are read again (UTC), whatever has changed")
+    cron: str = Field("0 3 * * *", description="when the manifests are read again (UTC)")
     interval_seconds: int = Field(30, ge=1, description="seconds between two looks at what there is to do")
     queued_blocks: int = Field(2, ge=1, description="blocks of clips that are queued or running at once, per stage")
     retry_minutes: float = Field(60.0, ge=0, description="minutes before clips of a run that failed are tried again")

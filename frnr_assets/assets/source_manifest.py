@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
-from frnr_assets.corpus.ingest import ingest
+from frnr_assets.corpus.ingest import DatasetRefused, ingest
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.schema import CLIPS_SCHEMA
 from frnr_assets.partitions import register_clips
@@ -38,6 +38,10 @@ def build_source_manifest(settings: Settings) -> dg.AssetsDefinition:
         store = tables.tables()
         try:
             ingested = ingest(settings.datasets, store, settings.allowed_roots)
+        except DatasetRefused as error:
+            register_clips(context.instance, error.ingestion.clips)
+            others = " The other datasets are up to date." if len(settings.datasets) > 1 else ""
+            raise dg.Failure(description=f"{error}.{others}", allow_retries=False) from error
         except ManifestError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         except OSError as error:

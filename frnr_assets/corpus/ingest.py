@@ -1,12 +1,11 @@
 """Ingestion: from the manifests as they are now to the table of clips, without losing what is known of old ones."""
 
-import fcntl
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import polars as pl
 from frnr_assets.corpus.contents import Contents
 from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.keys import assign_keys
+from frnr_assets.corpus.locks import locked
 from frnr_assets.corpus.manifests.entries import Entry, Listed, base_folder, manifest_files, read_dataset
 from frnr_assets.corpus.manifests.records import ManifestError, Record, RowRejected
 from frnr_assets.corpus.places import Places, SourceFile, checked_path, look_at
@@ -26,6 +26,8 @@ MAX_DOWNLOAD_ATTEMPTS = 3
 _ON_THEIR_WAY = frozenset({"not downloaded", "download failed"})
 
 _CHANGES = ("new clips", "clips with another file", "clips with another MOS", "clips back", "clips removed")
+# Raise it when the same manifests and files would give other tables.
+_VERSION = 1
 # After the mark of a configuration: with it, a dataset was refused.
 _REFUSED = ", refused"
 
@@ -49,6 +51,18 @@ class Ingestion:
     listed: Mapping[str, int]
 
 
+class DatasetRefused(ManifestError):  # noqa: N818 - the name says what happened
+    """Some dataset cannot be used as it is now; what was known of it stays. The others were ingested.
+
+    Attributes:
+        ingestion: what was done.
+    """
+
+    def __init__(self, refused: Sequence[ManifestError], ingestion: Ingestion):
+        super().__init__("; ".join(map(str, refused)))
+        self.ingestion = ingestion
+
+
 @dataclass(frozen=True, slots=True)
 class _Accepted:
     name: _Name
@@ -69,7 +83,14 @@ class _Reading:
     waiting: dict[_Name, Record] = field(default_factory=dict)
     # Clips whose row is rejected now: what was known of them stays.
     held: dict[_Name, Record] = field(default_factory=dict)
+    # Datasets that cannot be used as they are now: the same.
+    refused: dict[str, ManifestError] = field(default_factory=dict)
     watched: dict[str, SourceFile | None] = field(default_factory=dict)
+
+    def forget_rows(self, dataset: str) -> None:
+        """Drop what was read of a dataset before the rest of it could not be."""
+        self.accepted = {name: clip for name, clip in self.accepted.items() if name[0] != dataset}
+        self.rejects = [reject for reject in self.rejects if reject["dataset"] != dataset]
 
     def reject(self, dataset: str, listed: Listed, rejected: RowRejected, src: str | None) -> None:
         self.rejects.append(
@@ -99,12 +120,13 @@ def ingest(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[
         allowed_roots: folders that sources may be in, besides those of the datasets' clips.
 
     Raises:
-        ManifestError: there is no dataset, or a manifest cannot be used; the table of clips is as it was.
-        OSError: the disk is full or the folder is not writable; the same.
+        ManifestError: there is no dataset.
+        DatasetRefused: a manifest cannot be read, or none of its rows can be used; the other datasets are ingested.
+        OSError: the disk is full or the folder is not writable; the table of clips is as it was.
     """
     if not datasets:
         raise ManifestError("no dataset is configured; add [[datasets]] with name and manifest to frnr.toml")
-    with _alone(tables.root):
+    with _alone(tables):
         mark = _mark(datasets, tables, allowed_roots)
         if (
             tables.clips.exists()
@@ -117,26 +139,31 @@ def ingest(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[
         failed_downloads = _failed_downloads(tables)
         places = Places([*(base_folder(dataset) for dataset in datasets), *allowed_roots])
         for dataset in datasets:
-            _read(dataset, reading, places, failed_downloads)
+            try:
+                _read(dataset, reading, places, failed_downloads)
+            except ManifestError as error:
+                reading.refused[dataset.name] = error
+                reading.forget_rows(dataset.name)
         contents = Contents(tables.contents.read().iter_rows(named=True))
         _reject_equal_contents(reading, contents)
         tables.rejects.write(reading.rejects)
         tables.contents.write(contents.rows())
+        _refuse_useless(datasets, reading)
         rows, changes = _merged(reading)
-        useless = _useless(datasets, reading)
-        if useless is None:
+        if rows or not reading.refused:
             tables.clips.write(rows)
         # The last: what did not come into the table of clips still differs from what was seen.
-        seen = {mark if useless is None else f"{mark}{_REFUSED}": None, **reading.watched}
+        seen = {f"{mark}{_REFUSED}" if reading.refused else mark: None, **reading.watched}
         tables.watched.write([_watched(path, found) for path, found in seen.items()])
-    if useless is not None:
-        raise useless
-    return Ingestion(
+    ingestion = Ingestion(
         clips=tuple(row["clip"] for row in rows if not row["removed"]),
         changes=changes,
         rejects=Counter(reject["kind"] for reject in reading.rejects),
         listed=Counter(row["dataset"] for row in rows if not row["removed"]),
     )
+    if reading.refused:
+        raise DatasetRefused(list(reading.refused.values()), ingestion)
+    return ingestion
 
 
 def _as_it_was(tables: Tables) -> Ingestion:
@@ -153,7 +180,7 @@ def _mark(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[P
     """Return what stands for everything besides the files that an ingestion depends on."""
     settings = [dataset.model_dump_json() for dataset in datasets]
     made_from = json.dumps([settings, list(map(str, allowed_roots)), tables.downloads.newest_ns()])
-    return f"configuration {hashlib.sha256(made_from.encode(errors='surrogateescape')).hexdigest()}"
+    return f"configuration {_VERSION} {hashlib.sha256(made_from.encode(errors='surrogateescape')).hexdigest()}"
 
 
 def to_download(tables: Tables, *, retry_failed: bool) -> list[tuple[str, str]]:
@@ -179,13 +206,9 @@ def _failed_downloads(tables: Tables) -> dict[tuple[str, str], str]:
     return {(src, url): failure for src, url, failure in found.iter_rows()}
 
 
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def _alone(tables: Tables) -> AbstractContextManager[None]:
     """Let one ingestion at a time go from reading the tables to writing them."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".ingestion.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return locked(tables.root / ".ingestion.lock")
 
 
 def _read(dataset: Dataset, reading: _Reading, places: Places, failed_downloads: Mapping[tuple[str, str], str]) -> None:
@@ -221,8 +244,10 @@ def _read(dataset: Dataset, reading: _Reading, places: Places, failed_downloads:
             if src is not None:
                 # It may come to be right without the manifest being touched.
                 reading.watched.setdefault(src, look_at(src))
-            name = name or at_place.get((str(listed.record.manifest), listed.record.line))
-            if name is not None and name not in reading.accepted:
+            if name is None and not (listed.src or "\0").isprintable():
+                name = at_place.get((str(listed.record.manifest), listed.record.line))
+            # What lies outside the roots is no clip any more, whatever was known of it.
+            if name is not None and name not in reading.accepted and rejected.kind != "outside roots":
                 reading.held[name] = listed.record
                 if rejected.kind in _ON_THEIR_WAY:
                     reading.waiting[name] = listed.record
@@ -259,9 +284,16 @@ def _not_there(src: str, entry: Entry, failed_downloads: Mapping[tuple[str, str]
 
 
 def _reject_equal_contents(reading: _Reading, contents: Contents) -> None:
-    """Keep one clip of each content: one that was there before, else the one that is listed first."""
+    """Keep one clip of each content: one that had it before, else one that was there, else the one listed first."""
     there = [(clip, clip.file) for clip in reading.accepted.values() if clip.file is not None]
-    there.sort(key=lambda found: found[0].name not in reading.before or reading.before[found[0].name]["removed"])
+
+    def rank(found: tuple[_Accepted, SourceFile]) -> int:
+        old = reading.before.get(found[0].name)
+        if old is None or old["removed"]:
+            return 2
+        return 0 if found[1].content.items() <= old.items() else 1
+
+    there.sort(key=rank)
     groups, unreadable = contents.equal([(clip.src, file) for clip, file in there])
     rejected = {
         position: RowRejected("same content", f"its content is that of {there[group[0]][0].src}")
@@ -276,17 +308,16 @@ def _reject_equal_contents(reading: _Reading, contents: Contents) -> None:
             reading.held[clip.name] = clip.listed.record
 
 
-def _useless(datasets: Sequence[Dataset], reading: _Reading) -> ManifestError | None:
-    """Return what is to be said of a dataset of which no row can be used: it is not the one that was declared."""
+def _refuse_useless(datasets: Sequence[Dataset], reading: _Reading) -> None:
+    """Refuse the datasets of which no row can be used: they are not the ones that were declared."""
     usable = {name[0] for name in reading.accepted}
     for dataset in datasets:
         rejects = [reject for reject in reading.rejects if reject["dataset"] == dataset.name]
-        if dataset.name not in usable and not any(reject["kind"] in _ON_THEIR_WAY for reject in rejects):
+        if dataset.name not in usable and rejects and not any(reject["kind"] in _ON_THEIR_WAY for reject in rejects):
             first = rejects[0]
-            return ManifestError(
+            reading.refused[dataset.name] = ManifestError(
                 f"{first['manifest']}: none of its rows can be used; line {first['line']}: {first['reason']}"
             )
-    return None
 
 
 def _merged(reading: _Reading) -> tuple[list[dict[str, Any]], dict[str, int]]:
@@ -311,8 +342,9 @@ def _merged(reading: _Reading) -> tuple[list[dict[str, Any]], dict[str, int]]:
         if name not in reading.accepted:
             held = reading.held.get(name)
             place = {} if held is None else {"manifest": str(held.manifest), "line": held.line}
-            rows.append({**old, **place, "removed": old["removed"] or held is None})
-            changes["clips removed"] += held is None and not old["removed"]
+            is_kept = held is not None or name[0] in reading.refused
+            rows.append({**old, **place, "removed": old["removed"] or not is_kept})
+            changes["clips removed"] += not is_kept and not old["removed"]
     return rows, changes
 
 
@@ -338,7 +370,7 @@ def _row(clip: _Accepted, key: str) -> dict[str, Any]:
 
 
 def _watched(path: str, found: SourceFile | None) -> dict[str, Any]:
-    return {"path": path, "size_bytes": found and found.size_bytes, "mtime_ns": found and found.mtime_ns}
+    return {"path": path, **(asdict(found) if found else {})}
 
 
 def what_changed(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[Path] = ()) -> list[str]:
@@ -351,8 +383,7 @@ def what_changed(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Seq
     """
     manifests = {str(manifest): None for dataset in datasets for manifest, _ in manifest_files(dataset)}
     seen = {
-        path: None if size is None else SourceFile(size, mtime)
-        for path, size, mtime in tables.watched.read().iter_rows()
+        path: None if state[0] is None else SourceFile(*state) for path, *state in tables.watched.read().iter_rows()
     }
     mark = _mark(datasets, tables, allowed_roots)
     marked = seen.keys() & {mark, f"{mark}{_REFUSED}"}
@@ -377,7 +408,7 @@ def forgetting(tables: Tables, clips: Sequence[str] | None) -> Iterator[list[str
     Raises:
         ManifestError: a clip is still listed, or there is none of that key; none is taken out.
     """
-    with _alone(tables.root):
+    with _alone(tables):
         known = tables.clips.read()
         removed = known.filter(pl.col("removed"))["clip"].to_list()
         wanted = removed if clips is None else list(clips)

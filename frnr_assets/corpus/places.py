@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Self
 
 from frnr_assets.corpus.manifests.records import RowRejected
 
@@ -19,10 +20,25 @@ class SourceFile:
     Attributes:
         size_bytes: size in bytes.
         mtime_ns: modification time, nanoseconds since 1970.
+        ctime_ns: when its name, place or rights changed, nanoseconds since 1970; it tells files of equal size and
+            modification time apart.
+        inode: the same.
     """
 
     size_bytes: int
     mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Self:
+        """Take it from what the system says of the file."""
+        return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+
+    @property
+    def content(self) -> dict[str, int]:
+        """What changes with the content: ``size_bytes`` and ``mtime_ns``."""
+        return {"size_bytes": self.size_bytes, "mtime_ns": self.mtime_ns}
 
 
 def look_at(path: Path | str) -> SourceFile | None:
@@ -32,7 +48,7 @@ def look_at(path: Path | str) -> SourceFile | None:
     except (OSError, ValueError):
         # ValueError: a name that no file can have.
         return None
-    return SourceFile(found.st_size, found.st_mtime_ns)
+    return SourceFile.of(found)
 
 
 class Places:
@@ -70,7 +86,7 @@ class Places:
             raise RowRejected("bad path", f"{source} cannot be looked at: {error.strerror}") from error
         if not stat.S_ISREG(found.st_mode):
             raise RowRejected("no file", f"{source} is not a regular file")
-        return SourceFile(found.st_size, found.st_mtime_ns)
+        return SourceFile.of(found)
 
     def _refuse_outside(self, folder: str) -> None:
         inside = self._inside.get(folder)

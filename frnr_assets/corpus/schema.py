@@ -142,6 +142,8 @@ WATCHED_SCHEMA: Final = pa.schema(
         _field("path", pa.string(), "path of a manifest or a source"),
         _field("size_bytes", pa.int64(), "its size in bytes; null when it was not there", nullable=True),
         _field("mtime_ns", pa.int64(), "its modification time, nanoseconds since 1970", nullable=True),
+        _field("ctime_ns", pa.int64(), "when its name, place or rights changed, nanoseconds since 1970", nullable=True),
+        _field("inode", pa.int64(), "its inode", nullable=True),
     ]
 )
 

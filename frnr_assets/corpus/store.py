@@ -139,7 +139,7 @@ class PartTable:
         """Return when the newest row was recorded, nanoseconds since 1970; 0 without a row."""
 
         def newest(parts: list[Path]) -> int:
-            found = _scan(parts).select(pl.col("recorded_ns").max()).collect()
+            found = self._scan(parts).select(pl.col("recorded_ns").max()).collect()
             return int(found.item() or 0)
 
         return self._retried(lambda parts: newest(parts) if parts else 0)
@@ -191,21 +191,24 @@ class PartTable:
     def _new_part(self) -> Path:
         return self._folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.parquet"
 
+    def _scan(self, parts: list[Path]) -> pl.LazyFrame:
+        """Read these very files: neither "[" nor "crf=18" in the path of the data root means anything.
+
+        A column that is newer than a part is null in its rows.
+        """
+        schema = to_polars(self._schema.empty_table()).schema
+        return pl.scan_parquet(parts, schema=schema, missing_columns="insert", hive_partitioning=False, glob=False)
+
     def _newest(
         self, parts: list[Path], where: pl.Expr | None = None, columns: Sequence[str] | None = None
     ) -> pl.DataFrame:
         wanted = self._schema.names if columns is None else [*self._key, *columns]
         if not parts:
             return to_polars(self._schema.empty_table()).select(wanted)
-        scan = _scan(parts)
+        scan = self._scan(parts)
         rows = (scan if where is None else scan.filter(where)).select({*wanted, "recorded_ns"}).collect()
         newest = rows.sort("recorded_ns").unique(self._key, keep="last", maintain_order=True).sort(self._key)
         return newest.select(wanted)
-
-
-def _scan(parts: list[Path]) -> pl.LazyFrame:
-    """Read these very files: neither "[" nor "crf=18" in the path of the data root means anything."""
-    return pl.scan_parquet(parts, hive_partitioning=False, glob=False)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -121,7 +121,8 @@ class Tables:
     def current_rows(self) -> pl.DataFrame:
         """Return the newest feature rows of the manifest's clips, made from the source as it was last decoded.
 
-        The MOS is the manifest's: it may have been corrected since the row was measured.
+        The MOS is the manifest's: it may have been corrected since the row was measured. Of two clips of the same
+        content, as when a file was renamed, the one whose file is there counts.
 
         Raises:
             NotMaterialized: nothing was ingested yet.
@@ -129,5 +130,7 @@ class Tables:
         references = self.references.read().filter(pl.col("quarantine_reason").is_null())
         decoded = references.select("clip", "src_sha256")
         rows = self.feature_rows.read().join(decoded, on=["clip", "src_sha256"], how="semi")
-        mos = self.listed_clips().select("clip", nr_mos="mos")
-        return rows.drop("nr_mos").join(mos, on="clip").select(rows.columns).sort(FEATURE_ROWS_KEY)
+        clips = self.listed_clips().select("clip", pl.col("size_bytes").is_null().alias("gone"), nr_mos="mos")
+        current = rows.drop("nr_mos").join(clips, on="clip").sort("gone", *FEATURE_ROWS_KEY)
+        one_each = current.unique(["src_sha256", *FEATURE_ROWS_KEY[1:]], keep="first", maintain_order=True)
+        return one_each.select(rows.columns).sort(FEATURE_ROWS_KEY)

@@ -4,14 +4,14 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from frnr_assets.corpus.places import SourceFile, look_at
+from frnr_assets.corpus.places import look_at
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.engine.attempts import AttemptLog
 from frnr_assets.engine.encodes import EncodeShelf
@@ -143,7 +143,7 @@ class Engine:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder / KEPT_FILES[self.keep_reference], kept)
         except ClipUnusable as error:
-            if found is not None and look_at(clip.src) != SourceFile(found.size_bytes, found.mtime_ns):
+            if found is not None and not _is_still(found, clip.src):
                 # A file that went away, or is being written, looks as broken as a broken one.
                 return ReferenceFailed(
                     clip.key, f"its file changed meanwhile: {error.reason}", str(error), tool_ran=False
@@ -336,13 +336,20 @@ def _decoded(future: Future[ReferenceDone | ReferenceFailed]) -> Step[ReferenceD
 def _judged(failed: ReferenceFailed, clip: Clip, attempts: AttemptLog) -> ReferenceDone | ReferenceFailed:
     """Count a clip that could not be decoded, and put it into quarantine when that was so too often."""
     file = look_at(clip.src) if failed.tool_ran else None
-    reason = attempts.failed(clip.key, asdict(file), failed.reason) if file else None
+    reason = attempts.failed(clip.key, file.content, failed.reason) if file else None
     if file is None or reason is None:
         return failed
     count = attempts.attempts(clip.key)
-    found = {**asdict(file), "src_sha256": failed.src_sha256}
+    found = {**file.content, "src_sha256": failed.src_sha256}
     row = quarantine_row(clip.key, clip.src, reason, tool_output=failed.detail, attempts=count, file=found)
     return ReferenceDone(row, reused=False)
+
+
+def _is_still(found: Fingerprint, source: Path) -> bool:
+    try:
+        return found.still_holds(source)
+    except ToolFailed:
+        return False
 
 
 def _unusable(

@@ -47,9 +47,9 @@ _SWEEP = (23, 38)
 
 @dataclass
 class Clock:
-    """Stands for the module time in the sensors: the real time, and some minutes."""
+    """Stands for the module time in the sensors: the real time, and some minutes, so that no file is new."""
 
-    minutes: float = 0.0
+    minutes: float = 1.0
 
     def time(self) -> float:
         return time.time() + self.minutes * 60

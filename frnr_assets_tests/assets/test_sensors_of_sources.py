@@ -35,7 +35,7 @@ from frnr_assets_tests.assets.conftest import Project
 from frnr_assets_tests.conftest import MakeClip
 
 NOTHING_CHANGED = "no manifest and no clip's file has changed since the manifests were read"
-PUBLISHED = "nothing has changed since publication was asked for"
+ASKED = "publication was asked for already"
 
 
 @pytest.fixture
@@ -102,6 +102,16 @@ class TestWatching:
             place.clip(clip).unlink()
             assert len(place.tick(WATCH)) == 1
         assert ", ".join(str(place.clip(clip)) for clip in "abc") + " and 2 more" in place.why(WATCH)
+
+    def test_a_manifest_that_is_being_written_is_not_read_half(self, place: Place) -> None:
+        place.ingest()
+        place.write_manifest("ab")
+        place.clock.minutes = 0
+        assert place.why(WATCH) == (
+            f"changed: {place.manifest}. {place.manifest} was written just now, and may not be complete"
+        )
+        place.clock.minutes = 1
+        assert len(place.tick(WATCH)) == 1
 
     def test_a_file_that_changes_again_is_asked_about_again(self, place: Place) -> None:
         place.ingest()
@@ -214,8 +224,10 @@ class TestPublishing:
 
     def test_what_is_measured_is_published_at_once_and_once(self, measured: Place) -> None:
         assert len(measured.tick(PUBLICATION)) == 1
+        assert measured.why(PUBLICATION).startswith(ASKED)
+        publish_by_hand(measured, lambda: None)
         measured.clock.minutes = 1000
-        assert measured.why(PUBLICATION) == PUBLISHED
+        assert measured.why(PUBLICATION) == "what was measured is published"
 
     @pytest.mark.parametrize("kind", ["cells", "references", "a backfill"])
     def test_while_clips_are_being_measured_it_is_published_every_hour(self, measured: Place, kind: str) -> None:
@@ -236,6 +248,7 @@ class TestPublishing:
         assert len(measured.tick(PUBLICATION)) == 1
 
     def test_a_publication_by_hand_counts(self, measured: Place) -> None:
+        measured.clock.minutes = 0
         publish_by_hand(measured, lambda: None)
         assert measured.why(PUBLICATION) == "what was measured is published"
         self.measuring(measured)
@@ -249,7 +262,7 @@ class TestPublishing:
     def test_a_corrected_mos_alone_is_published(self, measured: Place) -> None:
         measured.tick(PUBLICATION)
         measured.ingest()
-        assert measured.why(PUBLICATION) == PUBLISHED
+        assert measured.why(PUBLICATION).startswith(ASKED)
         measured.write_manifest("abcdef", mos=2.5)
         measured.ingest()
         assert len(measured.tick(PUBLICATION)) == 1
@@ -270,16 +283,17 @@ class TestPublishing:
         measured.tick(PUBLICATION)
         measured.tables.feature_rows.compact()
         measured.tables.references.compact()
-        assert measured.why(PUBLICATION) == PUBLISHED
+        assert measured.why(PUBLICATION).startswith(ASKED)
 
     @pytest.mark.parametrize("status", [FAILED, CANCELED])
-    def test_a_publication_that_failed_is_not_repeated_until_something_changes(
+    def test_a_publication_that_failed_is_repeated_after_an_hour_or_when_something_changes(
         self, measured: Place, status: dg.DagsterRunStatus
     ) -> None:
         measured.tick(PUBLICATION)
         measured.launch(PUBLISH, {}, status)
-        measured.clock.minutes = 1000
-        assert measured.why(PUBLICATION) == PUBLISHED
+        assert measured.why(PUBLICATION) == f"{ASKED}; if it failed, another is at {measured.clock.reads_in(60)}"
+        measured.clock.minutes += 61
+        assert len(measured.tick(PUBLICATION)) == 1
         measured.measure("d")
         assert len(measured.tick(PUBLICATION)) == 1
 
@@ -314,14 +328,17 @@ class TestSwitches:
         assert schedule.default_status.value == on[0].value
         assert schedule.cron_schedule == ("30 4 * * 1" if running else "0 3 * * *")
 
-    def test_the_schedule_reads_the_manifests_whatever_has_changed(self, place: Place) -> None:
+    def test_the_schedule_reads_the_manifests_without_being_asked(self, place: Place) -> None:
         (schedule,) = build_definitions(place.settings).get_repository_def().schedule_defs
         assert schedule.job_name == INGEST
         with dg.build_schedule_context(place.instance) as context:
             assert len(schedule.evaluate_tick(context).run_requests or ()) == 1
 
 
-def test_without_a_hand_a_manifest_becomes_a_corpus_and_stays_up_to_date(project: Project, make_clip: MakeClip) -> None:
+def test_without_a_hand_a_manifest_becomes_a_corpus_and_stays_up_to_date(
+    project: Project, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frnr_assets.sensors._SETTLING_S", 0.0)
     place = Place(project.folder, project.instance)
     place.choices = {"datasets": project.settings.datasets, "cores": 2, "memory_gib": 2}
 

@@ -17,7 +17,7 @@ from dagster._core.definitions.partitions.utils.base import (
 
 from frnr_assets.corpus import store
 from frnr_assets.corpus.dataset import Columns, Dataset
-from frnr_assets.corpus.ingest import MAX_DOWNLOAD_ATTEMPTS, forgetting, to_download, what_changed
+from frnr_assets.corpus.ingest import MAX_DOWNLOAD_ATTEMPTS, DatasetRefused, forgetting, to_download, what_changed
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.tables import Tables
 from frnr_assets_tests.corpus.manifests import Disk
@@ -126,15 +126,16 @@ class TestNothingIsLost:
     def test_a_dataset_that_is_not_the_declared_one_is_refused_with_its_first_reason(
         self, disk: Disk, reason: str
     ) -> None:
-        good = disk.jsonl(*_rated("a"))
-        disk.ingest(good)
-        before = disk.listed()
+        disk.ingest(disk.jsonl(*_rated("a")), disk.jsonl(*_rated("d"), path="l/m.jsonl"))
+        before = disk.listed()["d.mp4"]
         bad = {"bad MOS": _rated("d", "e", mos=73.5), "no file": _rated("x", "y"), "malformed": [{}, {"mos": 1}]}
-        with pytest.raises(ManifestError, match=r"l/m\.jsonl: none of its rows can be used; line 1: ") as caught:
+        with pytest.raises(DatasetRefused, match=r"l/m\.jsonl: none of its rows can be used; line 1: ") as caught:
             disk.ingest(disk.jsonl(*_rated("a", "b")), disk.jsonl(*bad[reason], path="l/m.jsonl"))
         assert disk.rejects() == [(1, reason), (2, reason)]
         assert disk.reasons()[0] in str(caught.value)
-        assert disk.listed() == before
+        assert disk.listed()["d.mp4"]["mos"] == before["mos"]
+        assert sorted(disk.listed()) == ["a.mp4", "b.mp4", "d.mp4"], "the other dataset is up to date"
+        assert caught.value.ingestion.changes == NOTHING | {"new clips": 1}
 
     def test_without_a_dataset_a_person_is_told_what_to_configure(self, disk: Disk) -> None:
         with pytest.raises(ManifestError, match=r"add \[\[datasets\]\]"):
@@ -270,15 +271,20 @@ class TestIncremental:
         ],
         ids=["missing", "empty", "UTF-16", "folder not mounted"],
     )
-    def test_a_manifest_that_cannot_be_read_changes_nothing(self, disk: Disk, spoil: Callable[[Path], object]) -> None:
+    def test_a_manifest_that_cannot_be_read_costs_no_clip_and_holds_up_no_other_dataset(
+        self, disk: Disk, spoil: Callable[[Path], object]
+    ) -> None:
         datasets = disk.jsonl(*_rated("a", "b")), disk.jsonl(*_rated("d"), path="l/m.jsonl")
         disk.ingest(*datasets)
-        before = _files(disk.root)
+        before = disk.listed()["d.mp4"]
         disk.jsonl(*_rated("a"))
         spoil(datasets[1].manifest)
-        with pytest.raises(ManifestError, match=str(disk.root / "l")):
-            disk.ingest(*datasets)
-        assert _files(disk.root) == before
+        for changes in (NOTHING | {"clips removed": 1}, NOTHING):
+            with pytest.raises(DatasetRefused, match=str(disk.root / "l")) as caught:
+                disk.ingest(*datasets)
+            assert caught.value.ingestion.changes == changes
+            assert list(disk.listed()) == ["a.mp4", "d.mp4"]
+            assert disk.listed()["d.mp4"] == before
 
 
 INGESTING = """

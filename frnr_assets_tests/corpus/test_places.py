@@ -67,7 +67,7 @@ def test_a_file_in_the_roots_is_found_through_links_too(disk: Disk, source: str)
     (disk.root / "roots").symlink_to("in")
     found = Places([disk.root / "roots", disk.root / "allowed"]).find(disk.root / source)
     state = (disk.root / source).stat()
-    assert found == SourceFile(state.st_size, state.st_mtime_ns) == look_at(disk.root / source)
+    assert found == SourceFile.of(state) == look_at(disk.root / source)
 
 
 def _link_to_file(source: Path, outside: Path) -> None:
