@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from frnr_assets.assets.clips import clips_by_key
-from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
+from frnr_assets.assets.decoded_reference import DECODED_REFERENCE, record_reference
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, PARTITION_ROW_COUNT, describe, table_schema
 from frnr_assets.assets.events import Parent, latest_parents, record
 from frnr_assets.assets.progress import Progress, failure
@@ -105,6 +105,9 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                     context.log.error(f"{outcome.clip} at CRF {outcome.crf}: {outcome.detail}")
                     progress.count("failed")
                 else:
+                    if isinstance(outcome, CellQuarantined) and outcome.reference:
+                        record_reference(context, outcome.reference)
+                        references |= latest_parents(context, DECODED_REFERENCE, [outcome.clip])
                     _record(context, outcome, references[outcome.clip], version)
                     progress.count(outcome.outcome)
         progress.tell()

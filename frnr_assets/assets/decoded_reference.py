@@ -58,7 +58,6 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
         clips, failed = clips_by_key(tables.tables(), context.partition_keys)
         total = len(context.partition_keys)
         progress = Progress("clips", total, context.log.info)
-        parents = [Parent(SOURCE_MANIFEST, MANIFEST_VERSION)]
         if failed:
             progress.count("failed", len(failed))
         with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
@@ -68,17 +67,7 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
                     context.log.error(f"{done.clip}: {done.detail}")
                     progress.count("failed")
                     continue
-                record(
-                    context,
-                    DECODED_REFERENCE,
-                    done.clip,
-                    data_version=data_version(done.row),
-                    code_version=RECIPE_VERSION,
-                    parents=parents,
-                    metadata=_metadata(done),
-                )
-                if done.quarantine_reason:
-                    context.log.warning(f"clip {done.clip} is in quarantine: {done.quarantine_reason}")
+                record_reference(context, done)
                 progress.count(done.outcome)
         progress.tell()
         if failed:
@@ -86,6 +75,21 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
         yield from ()
 
     return decoded_reference
+
+
+def record_reference(context: dg.AssetExecutionContext, done: ReferenceDone) -> None:
+    """Log the materialization of one reference, or of its quarantine."""
+    record(
+        context,
+        DECODED_REFERENCE,
+        done.clip,
+        data_version=data_version(done.row),
+        code_version=RECIPE_VERSION,
+        parents=[Parent(SOURCE_MANIFEST, MANIFEST_VERSION)],
+        metadata=_metadata(done),
+    )
+    if done.quarantine_reason:
+        context.log.warning(f"clip {done.clip} is in quarantine: {done.quarantine_reason}")
 
 
 def data_version(row: Mapping[str, Any]) -> str:
@@ -101,6 +105,8 @@ def _metadata(done: ReferenceDone) -> dict[str, dg.MetadataValue | str | int | f
             "quarantined": True,
             "quarantine reason": done.quarantine_reason,
             "source": dg.MetadataValue.path(row["src"]),
+            "source SHA-256": row.get("src_sha256") or "not known",
+            "attempts": row.get("attempts") or 1,
             "tool output": dg.MetadataValue.text(row.get("tool_output") or "none"),
         }
     rate = row["rate_num"] / row["rate_den"]

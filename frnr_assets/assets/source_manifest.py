@@ -40,8 +40,8 @@ def build_source_manifest(settings: Settings) -> dg.AssetsDefinition:
             ingested = ingest(settings.datasets, store, settings.allowed_roots)
         except DatasetRefused as error:
             register_clips(context.instance, error.ingestion.clips)
-            others = " The other datasets are up to date." if len(settings.datasets) > 1 else ""
-            raise dg.Failure(description=f"{error}.{others}", allow_retries=False) from error
+            others = ". The other datasets are up to date" if len(settings.datasets) > 1 else ""
+            raise dg.Failure(description=f"{error}{others}", allow_retries=False) from error
         except ManifestError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         except OSError as error:

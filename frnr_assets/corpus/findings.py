@@ -159,16 +159,18 @@ def sources_inconsistent(rows: pl.DataFrame, label: str = "clip") -> list[Findin
 
 
 def quarantined(quarantine: pl.DataFrame) -> list[Finding]:
-    """Clips that cannot be used, by reason, the most frequent first."""
-    reasons = (
-        quarantine.group_by("quarantine_reason")
-        .agg(pl.col("clip").sort())
-        .sort(pl.col("clip").list.len(), "quarantine_reason", descending=[True, False])
+    """Clips that cannot be used, by what stands before the colon of their reason, the most frequent first."""
+    kinds = (
+        quarantine.group_by(kind=pl.col("quarantine_reason").str.split(": ").list.first())
+        .agg(pl.col("clip").sort(), pl.col("quarantine_reason").sort_by("clip"))
+        .sort(pl.col("clip").list.len(), "kind", descending=[True, False])
     )
     return [
         finding
-        for reason, clips in reasons.iter_rows()
-        for finding in _concerning(f"in quarantine, because {reason}", clips)
+        for _, clips, reasons in kinds.iter_rows()
+        for finding in _concerning(
+            f"in quarantine, {'the first ' if len(set(reasons)) > 1 else ''}because {reasons[0]}", clips
+        )
     ]
 
 

@@ -24,6 +24,7 @@ class AttemptLog:
         known = self._table.read(pl.col("clip").is_in(list(clips)))
         self._before = {row["clip"]: row for row in known.iter_rows(named=True)}
         self._failed: dict[str, int] = {}
+        self._condemned: set[str] = set()
 
     def failed(self, clip: str, file: Mapping[str, Any], reason: str) -> str | None:
         """Count a failure, durably; return why the clip goes into quarantine, or None while it does not.
@@ -44,6 +45,12 @@ class AttemptLog:
             self._table.append([{"clip": clip, "attempts": earlier + 1, "reason": reason, **state}])
         attempts = self._failed[clip]
         return f"it failed in {attempts} runs; the last time: {reason}" if attempts >= MAX_ATTEMPTS else None
+
+    def condemned(self, clip: str) -> bool:
+        """Note that a clip goes into quarantine; return whether it is the first time in this batch."""
+        is_first = clip not in self._condemned
+        self._condemned.add(clip)
+        return is_first
 
     def attempts(self, clip: str) -> int:
         """Return in how many runs a clip has failed in a row, this one included."""

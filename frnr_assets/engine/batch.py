@@ -231,8 +231,10 @@ class Engine:
             attempts=attempts.attempts(cell.clip),
             file={name: facts[name] for name in ("src_sha256", "size_bytes", "mtime_ns")},
         )
+        if not attempts.condemned(cell.clip):
+            return CellQuarantined(cell.clip, cell.crf, reason)
         self.tables.references.append([row])
-        return CellQuarantined(cell.clip, cell.crf, reason)
+        return CellQuarantined(cell.clip, cell.crf, reason, ReferenceDone(row, reused=False))
 
     @contextmanager
     def _scratch(self) -> Iterator[Path]:

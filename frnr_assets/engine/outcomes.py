@@ -103,11 +103,19 @@ class CellDone:
 
 @dataclass(frozen=True)
 class CellQuarantined:
-    """A cell of a clip that is in quarantine: it has no row, and that is not a failure."""
+    """A cell of a clip that is in quarantine: it has no row, and that is not a failure.
+
+    Attributes:
+        clip: clip key.
+        crf: the CRF.
+        reason: why the clip is in quarantine.
+        reference: the clip's new row in the references table, if it is this cell that put it into quarantine.
+    """
 
     clip: str
     crf: int
     reason: str
+    reference: ReferenceDone | None = None
     outcome: Outcome = "quarantined"
 
 

@@ -17,10 +17,13 @@ from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES
 from frnr_assets.corpus.publish import current_version
 from frnr_assets.corpus.schema import CORPUS_ROW_KEYS
 from frnr_assets.definitions import build_definitions
+from frnr_assets.engine.attempts import MAX_ATTEMPTS
+from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.partitions import CLIP
 from frnr_assets.settings import Settings
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, CAVEAT
 from frnr_assets_tests.assets.conftest import Project
+from frnr_assets_tests.assets.tool_wrapper import wrap
 
 ASSETS = (SOURCE_MANIFEST, DECODED_REFERENCE, DISTORTION, FEATURE_ROWS, FR_CORPUS)
 CELL_KEYS = {f"{clip}|{crf}" for clip in ("bars", "odd", "broken") for crf in (23, 38)}
@@ -272,3 +275,24 @@ def test_an_asset_tells_a_newcomer_what_it_is(asset: dg.AssetKey) -> None:
     assert spec.owners
     assert spec.kinds
     assert asset == DISTORTION or "dagster/column_schema" in spec.metadata
+
+
+def test_a_clip_that_keeps_failing_shows_its_quarantine_where_a_person_looks_for_it(
+    project: Project, ffmpeg: FFmpeg
+) -> None:
+    wrapper = wrap(ffmpeg.path, project.folder / "tool")
+    failing = project.with_settings(ffmpeg_path=wrapper.path)
+    failing.run(INGEST)
+    failing.run(REFERENCES, first="bars", last="odd")
+    wrapper.fail("odd.mp4.* -crf 38 ")
+    succeeded = [failing.run(CELLS, first="bars|23", last="odd|38").success for _ in range(MAX_ATTEMPTS)]
+    assert succeeded == [False, False, True], "a clip that keeps failing does not keep a backfill red for ever"
+    metadata = {name: value.value for name, value in failing.materializations(DECODED_REFERENCE)[-1].metadata.items()}
+    assert metadata["quarantined"]
+    assert metadata["attempts"] == MAX_ATTEMPTS
+    assert metadata["quarantine reason"] == (
+        "it failed in 3 runs; the last time: encode at CRF 38 failed: told to fail"
+    )
+    assert "exit status: 1" in str(metadata["tool output"])
+    assert len(str(metadata["source SHA-256"])) == 64
+    assert set(failing.tables.current_rows()["clip"]) == {"bars"}

@@ -523,3 +523,16 @@ def test_a_quarantined_clip_and_a_usable_one_fit_the_same_table(tmp_path: Path) 
     usable, quarantined = table.read().rows(named=True)
     assert (usable["quarantine_reason"], quarantined["quarantine_reason"]) == (None, "it is empty")
     assert quarantined["frames"] is None
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_rows_of_before_a_column_was_added_are_still_there(tmp_path: Path, compacted: bool) -> None:
+    older = small_table(tmp_path)
+    older.append(small_rows(1))
+    newer = PartTable(tmp_path, SMALL_SCHEMA.append(pa.field("note", pa.string())), ("clip", "crf"))
+    assert set(newer.read()["note"]) == {None}
+    newer.append([{**row, "note": "new"} for row in small_rows(2)])
+    if compacted:
+        newer.compact()
+    assert dict(newer.read().select("clip", "note").iter_rows()) == {"000001": None, "000002": "new"}
+    assert newer.newest_ns() > 0

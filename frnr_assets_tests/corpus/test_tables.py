@@ -113,3 +113,14 @@ def test_where_nothing_is_in_quarantine_none_is_shown(tmp_path: Path) -> None:
     assert tables.quarantine().is_empty()
     tables.references.append([reference_row("a")])
     assert tables.quarantine().is_empty()
+
+
+@pytest.mark.parametrize("gone", ["old name", "new name"])
+def test_a_renamed_file_that_is_listed_under_both_names_is_published_once(tmp_path: Path, gone: str) -> None:
+    tables = Tables(tmp_path)
+    names = ("new name", "old name")
+    tables.clips.write([CLIP_ROW | {"clip": name, "size_bytes": None if name == gone else 10} for name in names])
+    tables.references.append([reference_row(name, src_sha256="1" * 64) for name in names])
+    tables.feature_rows.append([feature_row(name, crf, src_sha256="1" * 64) for name in names for crf in SWEEP])
+    (kept,) = set(names) - {gone}
+    assert tables.current_rows().select("clip", "crf").rows() == [(kept, crf) for crf in SWEEP]

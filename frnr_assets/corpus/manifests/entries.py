@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -98,21 +98,25 @@ def read_dataset(dataset: Dataset) -> Iterator[Listed]:
             raise ManifestError(
                 f"{clips_root}: the clips' folder of {dataset.name} is not there; mount its disk, or make it"
             )
-        columns: Mapping[str, str] | None = None
+        # The rows of a table have the same columns, JSON objects need not.
+        known: dict[tuple[str, ...], Mapping[str, str]] = {}
         for record in read_json_lines(manifest) if is_json else read_csv(manifest):
             src: str | None = None
             entry: Entry | RowRejected
             if isinstance(record.values, RowRejected):
                 entry = record.values
             else:
+                there = tuple(record.values)
+                columns = known.get(there)
                 if columns is None:
-                    columns = (_keys if is_json else _columns)(record, dataset.columns)
+                    columns = known[there] = (_keys if is_json else _columns)(record, dataset.columns)
                 try:
                     src = _source(record.values, columns.get("src"))
                     entry = _entry(src, record.values, columns)
                 except RowRejected as rejected:
                     entry = rejected
             yield Listed(record, clips_root, src, entry)
+        _refuse_absent(manifest, dataset.columns, known)
 
 
 def _format(dataset: Dataset) -> ManifestFormat:
@@ -126,9 +130,25 @@ def _format(dataset: Dataset) -> ManifestFormat:
     return "jsonl" if manifest.suffix.lower() in {".jsonl", ".ndjson", ".json"} else "csv"
 
 
-def _keys(_: Record, chosen: Columns) -> Mapping[str, str]:
+def _keys(record: Record, chosen: Columns) -> Mapping[str, str]:
     """Return the key of each name of an entry in a JSON object, which may leave out what it has no value for."""
-    return {name: getattr(chosen, name) or name for name in SPELLINGS}
+    there = record.values if isinstance(record.values, Mapping) else {}
+
+    def key(name: str) -> str:
+        # The others' spellings may well be keys of something else.
+        spellings = SPELLINGS[name] if name in {"src", "mos", "mos_std_dev"} else ()
+        return next((spelling for spelling in spellings if spelling in there), name)
+
+    return {name: getattr(chosen, name) or key(name) for name in SPELLINGS}
+
+
+def _refuse_absent(manifest: Path, chosen: Columns, rows: Iterable[tuple[str, ...]]) -> None:
+    """Refuse a manifest of which no row has a column that was named: its values would silently be missing."""
+    there = {column for row in rows for column in row}
+    for name in SPELLINGS:
+        named: str | None = getattr(chosen, name)
+        if there and named and not {*(PLACEHOLDER.findall(named) or [named])} <= there:
+            raise ManifestError(f"{manifest}: no row has {named}, which is configured as columns.{name}")
 
 
 def _columns(record: Record, chosen: Columns) -> Mapping[str, str]:

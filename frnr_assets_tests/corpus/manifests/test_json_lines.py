@@ -116,7 +116,8 @@ def test_other_names_are_understood_when_they_are_declared(disk: Disk) -> None:
     entry = _entry(disk, row, columns=columns)
     assert (entry.src, entry.mos, entry.url) == ("x/7.mp4", 2.5, "https://host/7")
     assert json.loads(entry.extra) == {"src": "not this"}
-    assert _entry(disk, {"id": "7", "folder": "x"}, columns=columns).mos is None
+    rest = {"score": None, "from": ""}
+    assert _entry(disk, {"id": "7", "folder": "x", **rest}, columns=columns).mos is None
 
 
 @pytest.mark.parametrize(
@@ -232,3 +233,17 @@ def test_a_row_says_which_clip_it_is_about_even_when_its_values_are_bad(disk: Di
     (listed,) = read(disk.jsonl({"src": "a.mp4", "mos": "good"}))
     assert listed.src == "a.mp4"
     assert isinstance(listed.entry, RowRejected)
+
+
+@pytest.mark.parametrize("spelling", ["mos", "MOS", "video_score"])
+def test_a_mos_is_not_lost_for_its_spelling(disk: Disk, spelling: str) -> None:
+    disk.clips("k/a.mp4", "k/b.mp4")
+    disk.ingest(disk.jsonl({"src": "b.mp4"}, {"src": "a.mp4", spelling: 3.2}))
+    assert {name: row["mos"] for name, row in disk.listed().items()} == {"b.mp4": None, "a.mp4": 3.2}
+
+
+def test_a_configured_key_that_no_row_has_is_refused(disk: Disk) -> None:
+    disk.clips("k/a.mp4")
+    dataset = disk.jsonl({"src": "a.mp4", "rating": 3}).model_copy(update={"columns": Columns(mos="rtaing")})
+    with pytest.raises(ManifestError, match=r"no row has rtaing, which is configured as columns\.mos"):
+        disk.ingest(dataset)
