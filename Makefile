@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/frnr demo
 
 ui: .venv/installed
-	@test -e $(DIR)/frnr.toml || { echo "There is nothing to show yet: run 'make demo', or write a frnr.toml."; exit 1; }
+	@test -e $(DIR)/frnr.toml || { echo "There is no $(DIR)/frnr.toml to show: run 'make demo', or write one."; exit 1; }
 	mkdir -p $(DIR)/.dagster && cp dagster.yaml $(DIR)/.dagster/
 	cd $(DIR) && DAGSTER_HOME="$$PWD/.dagster" "$(CURDIR)/$(BIN)/dagster" dev -w "$(CURDIR)/workspace.yaml"
 

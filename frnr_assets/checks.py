@@ -241,7 +241,7 @@ def _check(
         return dg.AssetCheckResult(
             passed=not found,
             severity=severity,
-            description="\n".join(map(str, found)) or None,
+            description="; ".join(map(str, found)) or None,
             metadata={"rows concerned": sum(finding.count for finding in found)},
         )
 

@@ -1,6 +1,6 @@
 """The first stage: which clips there are."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
@@ -16,6 +16,7 @@ SOURCE_MANIFEST = dg.AssetKey("source_manifest")
 # The data version that every manifest has: a clip must not show as stale because another was added. What has become
 # of a clip itself is seen from its file.
 MANIFEST_VERSION = "clips"
+_SHOWN = 50
 
 
 def build_source_manifest(settings: Settings) -> dg.AssetsDefinition:
@@ -65,11 +66,18 @@ def build_source_manifest(settings: Settings) -> dg.AssetsDefinition:
                 "new partitions": partitions,
                 "rejected rows": sum(ingested.rejects.values()),
                 "rejected rows by reason": dg.MetadataValue.md(_table("reason", ingested.rejects)),
+                "rejected rows, one by one": dg.MetadataValue.path(store.rejects.path),
+                "clips not listed any more": dg.MetadataValue.md(_some(store.removed_clips())),
                 "clips by dataset": dg.MetadataValue.md(_table("dataset", ingested.listed)),
             },
         )
 
     return source_manifest
+
+
+def _some(clips: Sequence[str]) -> str:
+    more = f" and {len(clips) - _SHOWN} more" if len(clips) > _SHOWN else ""
+    return ", ".join(f"`{clip}`" for clip in clips[:_SHOWN]) + more or "none"
 
 
 def _counted(counts: Mapping[str, int]) -> str:

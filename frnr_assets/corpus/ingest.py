@@ -410,7 +410,7 @@ def forgetting(tables: Tables, clips: Sequence[str] | None) -> Iterator[list[str
     """
     with _alone(tables):
         known = tables.clips.read()
-        removed = known.filter(pl.col("removed"))["clip"].to_list()
+        removed = tables.removed_clips()
         wanted = removed if clips is None else list(clips)
         if not_removed := sorted(set(wanted) - set(removed)):
             raise ManifestError(

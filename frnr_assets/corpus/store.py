@@ -48,33 +48,37 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 
 
 class FileTable:
-    """A table kept as one Parquet file, which is replaced as a whole."""
+    """A table kept as one Parquet file, which is replaced as a whole.
+
+    Attributes:
+        path: the file.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema):
-        self._path = path
+        self.path = path
         self._schema = schema
 
     def exists(self) -> bool:
         """Tell whether it was written yet."""
-        return self._path.exists()
+        return self.path.exists()
 
     def read(self) -> pl.DataFrame:
         """Return the table; without rows when it was not written yet."""
-        return pl.read_parquet(self._path, glob=False) if self.exists() else to_polars(self._schema.empty_table())
+        return pl.read_parquet(self.path, glob=False) if self.exists() else to_polars(self._schema.empty_table())
 
     def schema(self) -> pa.Schema:
         """Return the schema that the table has on disk."""
-        return pq.read_schema(self._path)
+        return pq.read_schema(self.path)
 
     def written_ns(self) -> int:
         """Return when it was written, nanoseconds since 1970; 0 when it was not written yet."""
-        return self._path.stat().st_mtime_ns if self.exists() else 0
+        return self.path.stat().st_mtime_ns if self.exists() else 0
 
     def stamp(self) -> str:
         """Return what differs from what it was before whenever the table was replaced."""
         if not self.exists():
             return ""
-        found = self._path.stat()
+        found = self.path.stat()
         return f"{found.st_ino} {found.st_mtime_ns}"
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> bool:
@@ -85,10 +89,10 @@ class FileTable:
             ValueError: a column is unknown, or a value is not of its column's type, or missing where it must not be.
         """
         table = _table(rows, self._schema)
-        if self.exists() and pq.read_table(self._path).equals(table):
+        if self.exists() and pq.read_table(self.path).equals(table):
             return False
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_parquet(table, self._path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_parquet(table, self.path)
         return True
 
 

@@ -106,6 +106,10 @@ class Tables:
             raise NotMaterialized("there is no table of clips yet; materialize source_manifest first")
         return self.clips.read().filter(~pl.col("removed"))
 
+    def removed_clips(self) -> list[str]:
+        """Return the keys of the clips that the manifests list no longer."""
+        return self.clips.read().filter(pl.col("removed"))["clip"].to_list()
+
     def quarantine(self) -> pl.DataFrame:
         """Return the listed clips that cannot be used: why, the tool's own words, file hash, attempts, and since when.
 

@@ -96,7 +96,7 @@ def read_dataset(dataset: Dataset) -> Iterator[Listed]:
     for manifest, clips_root in manifest_files(dataset):
         if not clips_root.is_dir():
             raise ManifestError(
-                f"{clips_root}: the clips' folder of {dataset.name} is not there; mount its disk, or make it"
+                f"{clips_root}: the clips_root of {dataset.name}, its clips' folder, is not there; mount its disk, or make it"
             )
         # The rows of a table have the same columns, JSON objects need not.
         known: dict[tuple[str, ...], Mapping[str, str]] = {}
@@ -167,7 +167,9 @@ def _columns(record: Record, chosen: Columns) -> Mapping[str, str]:
             needed = PLACEHOLDER.findall(named) or [named]
             missing = [column for column in needed if column not in there]
             if missing:
-                raise ManifestError(f"{record.manifest}: there is no column {missing[0]}; there are {', '.join(there)}")
+                raise ManifestError(
+                    f"{record.manifest}: there is no column {missing[0]} (columns.{name}); there are {', '.join(there)}"
+                )
         if named is not None:
             found[name] = named
     if "src" not in found:
@@ -233,7 +235,7 @@ def _number(values: Mapping[str, Any], columns: Mapping[str, str], name: str) ->
         if _NOT_FINITE.fullmatch(value.strip()):
             raise RowRejected(kind, f"{name} is {value.strip()}, which is not finite")
         if not _DECIMAL.fullmatch(value.strip()):
-            raise RowRejected(kind, f"{name} is {value!r}, not a number")
+            raise RowRejected(kind, f"{name} is {value!r}, not a number such as 3.5")
     elif isinstance(value, bool) or not isinstance(value, int | float):
         raise RowRejected(kind, f"{name} is {value!r}, not a number")
     try:
