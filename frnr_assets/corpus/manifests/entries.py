@@ -96,7 +96,8 @@ def read_dataset(dataset: Dataset) -> Iterator[Listed]:
     for manifest, clips_root in manifest_files(dataset):
         if not clips_root.is_dir():
             raise ManifestError(
-                f"{clips_root}: the clips_root of {dataset.name}, its clips' folder, is not there; mount its disk, or make it"
+                f"{clips_root}: the clips' folder of {dataset.name} is not there; check clips_root, mount its disk, "
+                "or make it"
             )
         # The rows of a table have the same columns, JSON objects need not.
         known: dict[tuple[str, ...], Mapping[str, str]] = {}
