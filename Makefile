@@ -15,7 +15,7 @@ ui: .venv/installed
 	cd $(DIR) && DAGSTER_HOME="$$PWD/.dagster" "$(CURDIR)/$(BIN)/dagster" dev -w "$(CURDIR)/workspace.yaml"
 
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff format --check

@@ -70,7 +70,7 @@ def test_the_readme_reads_the_corpus_as_it_says(
     exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - the README's own lines are what is tested
 
 
-@pytest.mark.parametrize(("table", "model"), enumerate([Settings, Dataset, Automation]))
+@pytest.mark.parametrize(("table", "model"), [(0, Settings), (1, Dataset), (2, Automation)])
 def test_the_readme_lists_every_setting_with_its_default(table: int, model: type[BaseModel]) -> None:
     section = README.split("## Settings")[1].split("## ")[0].split("| setting |")[1:]
     listed = dict(re.findall(r"^\| `(\w+)` \| (.*?) ?\|", section[table], re.MULTILINE))

@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from frnr_assets.media.encoders import STATISTICS_FILE, Encoder, EncoderStatistics
+from frnr_assets.media.encoders import LIBX264, STATISTICS_FILE, Encoder, EncoderStatistics, no_statistics
 from frnr_assets.media.ffmpeg import FFmpeg, input_args, progress_frames, run_ffmpeg
 from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner, refuse_without_space
 from frnr_assets.media.reference import Reference, index_timing
 
-# Resident memory of one encode: x264 keeps some fifty frames for look-ahead and references. Measured at 540p, 1080p
-# and 2160p with preset medium; `make bench` prints it.
-_BASE_BYTES, _FRAMES, _FRAMES_OF_SLOW_PRESETS = 80 << 20, 134, 268
-_SLOW_PRESETS = frozenset({"slower", "veryslow", "placebo"})
+# Denominator of a frame rate: with it, at up to 240 frames per second, a time base is within libvpx's and libaom's
+# limit of a nanosecond.
+_FINEST_RATE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -78,32 +77,41 @@ def encode_distortion(
         ToolFailed: the encode failed, or does not have as many frames as the reference.
     """
     output = "distortion.mp4"
-    rate = reference.probe.rate
+    encoder, rate = settings.encoder, reference.probe.rate
+    timing = index_timing(rate)
+    if encoder.declared_rate:
+        rate = rate.limit_denominator(_FINEST_RATE)
+        # On frames timed by index this filter only declares the rate. Without it ffmpeg declares a guess, and passes
+        # on the durations that the frames have in the source.
+        timing = f"{index_timing(rate)},fps={rate}"
     args = [
         *input_args(source),
-        *("-map", "0:V:0", "-vf", f"{reference.working.filters},{index_timing(rate)}"),
+        *("-map", "0:V:0", "-vf", f"{reference.working.filters},{timing}"),
         *("-fps_mode", "passthrough", "-enc_time_base", str(Fraction(1) / rate).replace("/", ":")),
-        *("-c:v", settings.encoder.name, "-preset", settings.preset, "-crf", str(crf), "-threads", "1"),
-        *settings.encoder.statistics_args,
+        *("-c:v", encoder.name, encoder.preset_option, settings.preset, "-crf", str(crf), "-threads", "1"),
+        *encoder.args,
         *settings.extra_params,
         *("-map_metadata", "-1", "-progress", "pipe:1", output),
     ]
     what = f"encode at CRF {crf}"
     timeout_s = limits.timeout_s(reference.working.width, reference.working.height, reference.frames)
     result = run_ffmpeg(ffmpeg, args, what, runner=runner, cwd=scratch, timeout_s=timeout_s)
+    frames = progress_frames(result)
     try:
-        statistics = settings.encoder.read_statistics(scratch / STATISTICS_FILE)
+        read = encoder.read_statistics
+        statistics = read(scratch / STATISTICS_FILE) if read else no_statistics(frames)
     except (OSError, ValueError) as error:
         refuse_without_space(scratch)
         raise ToolFailed(f"{what} failed: {error}", result) from error
-    written = {progress_frames(result), statistics.frames}
+    written = {frames, statistics.frames}
     if written != {reference.frames}:
+        refuse_without_space(scratch)
         came_out = " or ".join(map(str, sorted(written)))
         raise ToolFailed(f"{what} failed: {reference.frames} frames went in, {came_out} came out", result)
     path = scratch / output
     return Distortion(path, path.stat().st_size, result.wall_s * 1000, statistics)
 
 
-def encode_memory_bytes(frame_bytes: int, preset: str) -> int:
+def encode_memory_bytes(frame_bytes: int, preset: str, encoder: Encoder = LIBX264) -> int:
     """Estimate the peak resident memory of one encode."""
-    return _BASE_BYTES + (_FRAMES_OF_SLOW_PRESETS if preset in _SLOW_PRESETS else _FRAMES) * frame_bytes
+    return encoder.memory.estimate_bytes(frame_bytes, preset)

@@ -16,10 +16,14 @@ INSPECT_TIMEOUT_S = 60.0
 # "level+warning" puts the level in brackets on every line, which is how error lines are told from warnings.
 GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-v", "level+warning", "-xerror", "-filter_threads", "1")
 
-# Only what ffmpeg puts before a message is looked at: the message may quote a file name.
-_ERROR_LINE = re.compile(r"^(?:\[[^\[\]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] ")
-# What ffmpeg puts before a message: the component with its address, and the level.
-_PREFIX = re.compile(r"^(?:\[[^\]]*\]\s*)+")
+# x265 and SVT-AV1 write to standard error past ffmpeg, also what ffmpeg was told to leave out.
+_LIBRARY = r"(?:x265 |Svt)"
+# Only what stands before a message is looked at: the message may quote a file name.
+_ERROR_LINE = re.compile(
+    rf"^(?:(?:\[[^\[\]]* @ 0x[0-9a-f]+\] )*\[(?:error|fatal|panic)\] |{_LIBRARY}\[(?:error|fatal)\]: ?)"
+)
+# What stands before a message: the component with its address, and the level.
+_PREFIX = re.compile(rf"^(?:(?:\[[^\]]*\]\s*)+|{_LIBRARY}\[[a-z]+\]:\s*)")
 # With -drop_changed 1 ffmpeg drops what no longer has the size or format of the first frame and says so as a warning.
 _CHANGED_LINE = re.compile(r"Avoiding reinit")
 

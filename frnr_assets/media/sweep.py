@@ -123,7 +123,8 @@ class _Sweep:
             return [self._score(tuple(sorted(self._encoded)))]
         self._unfinished = len(to_encode)
         working = self.request.reference.working
-        memory_bytes = encode_memory_bytes(working.frame_bytes, self.toolchain.settings.preset)
+        settings = self.toolchain.settings
+        memory_bytes = encode_memory_bytes(working.frame_bytes, settings.preset, settings.encoder)
         return [
             Work(
                 task=partial(_encode, self.request, crf, self.toolchain, self.scratch / f"crf{crf}"),

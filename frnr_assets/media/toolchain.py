@@ -7,11 +7,13 @@ from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.ffmpeg import FFmpeg, inspect_ffmpeg, locate_ffmpeg, require_encoder, require_vmaf_model
 from frnr_assets.media.process import TimeLimits, ToolError, ToolRunner
 
-# ffmpeg's options, without stream specifiers, that the recipe sets. A second one would win over it, and the row would
-# say something else than what was done.
+# ffmpeg's options, without stream specifiers, that the recipes set, their other names, and the lists of options that
+# could hold them. A second one would win over the recipe, and the row would say something else than what was done.
 RECIPE_OPTIONS = frozenset(
     "b c codec vcodec crf qp preset pass passlogfile stats x264-params x264opts threads vf filter pix_fmt s r vsync "  # noqa: SIM905 - words read better than quotes
-    "fps_mode enc_time_base map map_metadata progress t to ss frames fs i f n y".split()
+    "fps_mode enc_time_base map map_metadata progress t to ss frames fs i f n y "
+    "x265-params x265-stats svtav1-params aom-params cpu-used speed deadline quality usage lossless row-mt "
+    "tile-columns tiles".split()
 )
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import pytest
 
 from frnr_assets.media.encode import Distortion, encode_distortion, encode_memory_bytes
-from frnr_assets.media.encoders import STATISTICS_FILE
+from frnr_assets.media.encoders import ENCODERS, STATISTICS_FILE, Encoder
 from frnr_assets.media.process import TimeLimits, ToolFailed
 from frnr_assets.media.reference import Reference
 from frnr_assets.media.toolchain import Toolchain
@@ -123,7 +123,13 @@ def test_an_encode_that_takes_too_long_is_stopped(encode: Encode) -> None:
         encode(base_s=0.001)
 
 
-def test_a_larger_frame_is_expected_to_need_more_memory() -> None:
-    sizes = [encode_memory_bytes(width * height * 3 // 2, "medium") for width, height in ((320, 240), (3840, 2160))]
-    assert sizes[0] < encode_memory_bytes(320 * 240 * 3, "medium") < sizes[1] < 4 << 30
-    assert sizes[1] < encode_memory_bytes(3840 * 2160 * 3 // 2, "veryslow")
+@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+def test_a_larger_frame_is_expected_to_need_more_memory(encoder: Encoder) -> None:
+    small, large = 320 * 240 * 3 // 2, 3840 * 2160 * 3 // 2
+    for preset in encoder.presets:
+        sizes = [encode_memory_bytes(frame_bytes, preset, encoder) for frame_bytes in (small, 2 * small, large)]
+        assert 50 << 20 < sizes[0] < sizes[1] < sizes[2] < 6 << 30
+
+
+def test_a_slow_preset_is_expected_to_need_more_memory() -> None:
+    assert encode_memory_bytes(3840 * 2160, "medium") < encode_memory_bytes(3840 * 2160, "veryslow")

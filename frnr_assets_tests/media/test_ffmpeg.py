@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from frnr_assets.media.encoders import LIBX264
+from frnr_assets.media.encoders import ENCODERS, LIBX264, Encoder
 from frnr_assets.media.ffmpeg import (
     FFmpeg,
     complaints,
@@ -19,7 +19,7 @@ from frnr_assets.media.ffmpeg import (
 )
 from frnr_assets.media.process import TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner
 from frnr_assets.media.toolchain import Toolchain, encode_settings, open_ffmpeg, open_toolchain
-from frnr_assets.vocabulary import DEFAULT_VMAF_MODEL
+from frnr_assets.vocabulary import DEFAULT_PRESET, DEFAULT_VMAF_MODEL
 from frnr_assets_tests.conftest import SMALL_SCENE, X264_UPLOAD, MakeClip
 
 MakeScript = Callable[[str], Path]
@@ -123,6 +123,37 @@ def test_a_setting_that_cannot_work_is_refused_before_anything_runs(
         encode_settings(encoder, preset, (), sweep)
 
 
+@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+def test_each_encoder_names_the_presets_and_crfs_that_it_has(encoder: Encoder) -> None:
+    low, high = encoder.crf_range
+    for preset in encoder.presets:
+        assert encode_settings(encoder.name, preset, (), (low, high)).preset == preset
+    with pytest.raises(
+        ToolError, match=rf"^{encoder.name} has no preset glacial; it has {', '.join(encoder.presets)}$"
+    ):
+        encode_settings(encoder.name, "glacial", (), (low,))
+    for crf in (low - 1, high + 1):
+        message = rf"^crf_sweep has CRF {crf}, which is not within {encoder.name}'s range of {low} to {high}$"
+        with pytest.raises(ToolError, match=message):
+            encode_settings(encoder.name, encoder.presets[0], (), tuple(sorted((low, high, crf))))
+
+
+@pytest.mark.parametrize("encoder", ["libsvtav1", "libvpx-vp9", "libaom-av1"])
+def test_the_default_preset_is_refused_by_encoders_that_number_theirs(encoder: str) -> None:
+    with pytest.raises(
+        ToolError, match=rf"^{encoder} has no preset {DEFAULT_PRESET}; it has 0, 1, 2, 3, 4, 5(, \d+)*$"
+    ):
+        encode_settings(encoder, DEFAULT_PRESET, (), (23,))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
+def test_what_a_recipe_sets_cannot_be_set_again(encoder: Encoder) -> None:
+    options = [arg for arg in (encoder.preset_option, *encoder.args) if arg.startswith("-")]
+    for option in (*options, *(f"{option}:v" for option in options), "-threads", "-crf", "-qp"):
+        with pytest.raises(ToolError, match=rf"^extra_params has {option}, which the recipe sets itself$"):
+            encode_settings(encoder.name, encoder.presets[0], ("-g", "9", option, "1"), (23,))
+
+
 def test_the_ends_of_the_crf_range_are_part_of_it() -> None:
     assert encode_settings("libx264", "veryslow", ("-tune", "film"), (0, 51)).extra_params == ("-tune", "film")
 
@@ -138,6 +169,14 @@ def test_the_ends_of_the_crf_range_are_part_of_it() -> None:
         ),
         ("[vist#0:0/h264 @ 0x1] [dec:h264 @ 0x2] [fatal] Decoding failed\n", ["Decoding failed"]),
         ("[panic] out of luck\n", ["out of luck"]),
+        (
+            "x265 [info]: tools: rd=3\nx265 [warning]: Source height < 720p; disabling lookahead-slices\n"
+            "Svt[info]: SVT [version]:\tSVT-AV1 Encoder Lib v4.2.0\nSvt[warn]: Failed to set thread priority: Invalid\n"
+            "encoded 12 frames in 0.01s (148.24 fps), 138.40 kb/s, Avg QP:34.50\n",
+            [],
+        ),
+        ("x265 [error]: unable to open stats file\n", ["unable to open stats file"]),
+        ("Svt[error]: Instance 1: CRF must be [0 - 70]\n", ["Instance 1: CRF must be [0 - 70]"]),
         (
             "[vf#0:0 @ 0x5] [warning] Avoiding reinit; dropping frame pts: 600000 bound for format:default\n" * 2,
             ["the stream changes its frame size or pixel format in the middle"],
