@@ -60,7 +60,11 @@ ROW_SCHEMA: Final = pa.schema(
             _field(name, pa.float64(), f"population standard deviation over frames of libvmaf's {name[:-4]}")
             for name in FEATURE_STDS
         ),
-        _field("enc_internal_qp_mean", pa.float64(), "mean quantizer over frames, from the encoder's statistics"),
+        _field(
+            "enc_internal_qp_mean",
+            pa.float64(),
+            "mean quantizer over frames, from the encoder's statistics; these are 0 for an encoder that has none",
+        ),
         _field("enc_internal_qp_std", pa.float64(), "population standard deviation of the quantizer over frames"),
         _field("enc_internal_bits_mean", pa.float64(), "mean bits of a frame: texture + motion vectors + other"),
         _field("enc_internal_bits_std", pa.float64(), "population standard deviation of the bits of a frame"),
