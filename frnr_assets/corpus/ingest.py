@@ -128,17 +128,20 @@ def ingest(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[
         raise ManifestError("no dataset is configured; add [[datasets]] with name and manifest to frnr.toml")
     with _alone(tables):
         mark = _mark(datasets, tables, allowed_roots)
-        if (
-            tables.clips.exists()
-            and mark in tables.watched.read()["path"]
-            and not what_changed(datasets, tables, allowed_roots)
-        ):
+        if _is_unchanged(mark, datasets, tables, allowed_roots):
             return _as_it_was(tables)
         known = {(row["dataset"], row["name"]): row for row in tables.clips.read().iter_rows(named=True)}
         reading = _Reading(known)
         failed_downloads = _failed_downloads(tables)
-        places = Places([*(base_folder(dataset) for dataset in datasets), *allowed_roots])
+        places = Places(allowed_roots)
         for dataset in datasets:
+            try:
+                places.allow(base_folder(dataset))
+            except ManifestError as error:
+                reading.refused[dataset.name] = error
+        for dataset in datasets:
+            if dataset.name in reading.refused:
+                continue
             try:
                 _read(dataset, reading, places, failed_downloads)
             except ManifestError as error:
@@ -164,6 +167,16 @@ def ingest(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[
     if reading.refused:
         raise DatasetRefused(list(reading.refused.values()), ingestion)
     return ingestion
+
+
+def _is_unchanged(mark: str, datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[Path]) -> bool:
+    if not tables.clips.exists() or mark not in tables.watched.read()["path"]:
+        return False
+    try:
+        return not what_changed(datasets, tables, allowed_roots)
+    except ManifestError:
+        # A score drop without score files: that is one dataset's matter.
+        return False
 
 
 def _as_it_was(tables: Tables) -> Ingestion:

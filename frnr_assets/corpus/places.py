@@ -55,10 +55,16 @@ class Places:
     """The allowed roots, and what is in them."""
 
     def __init__(self, roots: Iterable[Path]):
-        self._roots = [Path(os.path.realpath(root)) for root in roots]
+        self._roots: list[Path] = []
+        for root in roots:
+            self.allow(root)
         # Clips share folders: each is resolved, and compared with the roots, once.
         self._resolved: dict[str, str] = {}
         self._inside: dict[str, bool] = {}
+
+    def allow(self, root: Path) -> None:
+        """Add a root."""
+        self._roots.append(Path(os.path.realpath(root)))
 
     def find(self, source: Path) -> SourceFile | None:
         """Return the state of a source, or None when there is no such file. Links are followed within the roots.

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from frnr_assets.corpus.dataset import Dataset
-from frnr_assets.corpus.ingest import what_changed
+from frnr_assets.corpus.ingest import DatasetRefused, what_changed
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets_tests.corpus.manifests import Disk
 
@@ -84,3 +84,17 @@ def test_clips_on_a_disk_that_is_not_mounted_are_not_removed(disk: Disk) -> None
     with pytest.raises(ManifestError, match=r"k150kb_extracted: .* mount its disk"):
         disk.ingest(dataset)
     assert disk.listed() == before
+
+
+def test_a_drop_whose_score_files_are_away_holds_up_no_other_dataset(disk: Disk) -> None:
+    disk.clips("k/k150ka_extracted/a.mp4", "l/b.mp4", "l/c.mp4")
+    drop = disk.dataset("k/k150ka_scores.csv", "video_name,video_score\na.mp4,3\n").model_copy(
+        update={"name": "drop", "manifest": disk.root / "k"}
+    )
+    other = disk.jsonl("b.mp4", path="l/m.jsonl").model_copy(update={"name": "other"})
+    disk.ingest(drop, other)
+    (disk.root / "k/k150ka_scores.csv").unlink()
+    other = disk.jsonl("b.mp4", "c.mp4", path="l/m.jsonl").model_copy(update={"name": "other"})
+    with pytest.raises(DatasetRefused, match="no KonViD-150k score file"):
+        disk.ingest(drop, other)
+    assert sorted(disk.listed()) == ["b.mp4", "c.mp4", "k150ka_extracted/a.mp4"]
