@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from frnr_assets.automation import block_tags
 from frnr_assets.definitions import build_definitions
 from frnr_assets.settings import load_settings
 
@@ -36,7 +37,7 @@ def run_job(project: Path, job: str, *cells: str) -> None:
 def job_main(project: Path, job: str, first: str = "", last: str = "") -> None:
     """Be that process."""
     os.chdir(project)
-    tags = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last} if first else {}
+    tags = block_tags(first, last) if first else {}
     with dg.DagsterInstance.from_config(str(project)) as instance:
         definition = build_definitions(load_settings(project)).resolve_job_def(job)
         definition.execute_in_process(

@@ -19,7 +19,8 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         OSError: the folder is not writable.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as lock:
+    # Opened for appending: holding a lock changes nothing, not even a modification time.
+    with path.open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

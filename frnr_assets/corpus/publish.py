@@ -1,6 +1,5 @@
 """Publishing all current feature rows as one Parquet dataset, atomically."""
 
-import fcntl
 import json
 import shutil
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frnr_assets.corpus.findings import Finding, row_errors
+from frnr_assets.corpus.locks import locked
 from frnr_assets.corpus.schema import ROW_SCHEMA, SCHEMA_VERSION
 from frnr_assets.corpus.store import sync, to_polars
 from frnr_assets.vocabulary import CAVEAT
@@ -67,8 +67,7 @@ def publish(rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int], mos_scale
     """
     versions = folder / "versions"
     versions.mkdir(parents=True, exist_ok=True)
-    with (folder / ".publication.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / ".publication.lock"):
         for abandoned in versions.glob(".*"):
             shutil.rmtree(abandoned)
         for abandoned in folder.glob(".current-*"):

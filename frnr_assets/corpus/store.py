@@ -1,6 +1,5 @@
 """Append-only tables of Parquet parts that survive a kill at any moment."""
 
-import fcntl
 import hashlib
 import os
 import time
@@ -13,6 +12,8 @@ from typing import Any, TypeVar
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from frnr_assets.corpus.locks import locked
 
 T = TypeVar("T")
 
@@ -160,8 +161,7 @@ class PartTable:
     def compact(self) -> None:
         """Merge small parts into one, keeping the newest row of each key. Safe beside readers and writers."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / ".compaction.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._folder / ".compaction.lock"):
             for unfinished in self._folder.glob(".*.tmp"):
                 with suppress(FileNotFoundError):
                     if time.time() - unfinished.stat().st_mtime > ABANDONED_AFTER_S:

@@ -143,7 +143,7 @@ class Engine:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder / KEPT_FILES[self.keep_reference], kept)
         except ClipUnusable as error:
-            if found is not None and not _is_still(found, clip.src):
+            if found is not None and not found.holds_if_there(clip.src):
                 # A file that went away, or is being written, looks as broken as a broken one.
                 return ReferenceFailed(
                     clip.key, f"its file changed meanwhile: {error.reason}", str(error), tool_ran=False
@@ -345,13 +345,6 @@ def _judged(failed: ReferenceFailed, clip: Clip, attempts: AttemptLog) -> Refere
     found = {**file.content, "src_sha256": failed.src_sha256}
     row = quarantine_row(clip.key, clip.src, reason, tool_output=failed.detail, attempts=count, file=found)
     return ReferenceDone(row, reused=False)
-
-
-def _is_still(found: Fingerprint, source: Path) -> bool:
-    try:
-        return found.still_holds(source)
-    except ToolFailed:
-        return False
 
 
 def _unusable(

@@ -129,6 +129,13 @@ class Fingerprint:
         status = _stat(source)
         return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
 
+    def holds_if_there(self, source: Path) -> bool:
+        """Tell the same, and false of a file that is gone."""
+        try:
+            return self.still_holds(source)
+        except ToolFailed:
+            return False
+
 
 def fingerprint(source: Path) -> Fingerprint:
     """Hash a source.

@@ -165,21 +165,16 @@ class _Sweep:
 
     def _score_finished(self, crfs: tuple[int, ...], future: Future[list[Score]]) -> Step[CellOutcome]:
         failure = future.exception()
-        if failure is None and not self._source_unchanged():
+        request = self.request
+        if failure is None and not request.reference.fingerprint.holds_if_there(request.source):
             failure = ToolFailed("the source changed while it was measured")
         if failure is None:
             scores = zip(crfs, future.result(), strict=True)
-            clip, reference = self.request.clip, self.request.reference
+            clip, reference = request.clip, request.reference
             return Step(tuple(CellMeasured(clip, crf, reference, self._encoded[crf], score) for crf, score in scores))
         if len(crfs) > 1 and isinstance(failure, ToolFailed) and failure.result is not None:
             return Step(then=tuple(self._split(crfs, len(crfs))))
         return Step(tuple(self._failed(crf, failure) for crf in crfs))
-
-    def _source_unchanged(self) -> bool:
-        try:
-            return self.request.reference.fingerprint.still_holds(self.request.source)
-        except ToolFailed:
-            return False
 
     def _failed(self, crf: int, failure: BaseException) -> CellFailed:
         if not isinstance(failure, ToolFailed | OSError):
