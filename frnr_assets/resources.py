@@ -2,8 +2,7 @@
 
 import errno
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +11,14 @@ from pydantic import Field
 
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.batch import Engine
-from frnr_assets.media.ffmpeg import FFmpeg
-from frnr_assets.media.machine import available_memory_bytes, usable_cores
+from frnr_assets.engine.workshop import local_pool, open_engine
+from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.pool import WorkPool
 from frnr_assets.media.process import TimeLimits, ToolError, ToolRunner
 from frnr_assets.media.reference import KEPT_FILES, KeptFormat
-from frnr_assets.media.toolchain import Toolchain, encode_settings, open_ffmpeg, open_toolchain
+from frnr_assets.media.toolchain import ToolSettings, encode_settings
+from frnr_assets.media.vmaf import VmafSettings, vmaf_settings
 from frnr_assets.settings import Settings
-
-# The rest is for Dagster, the page cache and estimates that are too low.
-_MEMORY_SHARE = 0.7
 
 
 class FFmpegResource(dg.ConfigurableResource["FFmpegResource"]):
@@ -31,16 +28,19 @@ class FFmpegResource(dg.ConfigurableResource["FFmpegResource"]):
     encoder: str = Field(description="ffmpeg's name of the encoder.")
     preset: str = Field(description="Encoder preset.")
     extra_params: list[str] = Field([], description="Further encoder arguments, one string each.")
+    sample_clip_seconds: float = Field(0.0, description="Seconds of a clip's centre that are used; 0 for all of it.")
     base_seconds: float = Field(description="Wall-clock limit of any program, in seconds.")
     seconds_per_megapixel: float = Field(description="And as much more per million pixels of its frames.")
 
-    def open(self, runner: ToolRunner) -> FFmpeg:
-        """Check that ffmpeg runs.
+    def settings(self, crf_sweep: Sequence[int]) -> EncodeSettings:
+        """Return how distortions are made.
 
         Raises:
-            ToolError: it is missing or does not work.
+            ToolError: the encoder, its preset or a parameter cannot be used.
         """
-        return open_ffmpeg(self.path, runner)
+        return encode_settings(
+            self.encoder, self.preset, tuple(self.extra_params), tuple(crf_sweep), self.sample_clip_seconds
+        )
 
     def limits(self) -> TimeLimits:
         """Return how long a program may take."""
@@ -48,21 +48,41 @@ class FFmpegResource(dg.ConfigurableResource["FFmpegResource"]):
 
 
 class VmafResource(dg.ConfigurableResource["VmafResource"]):
-    """The VMAF that scores: the libvmaf inside ffmpeg."""
+    """The VMAF that scores: the libvmaf inside ffmpeg, or a ``vmaf`` executable."""
 
-    model: str = Field(description="VMAF model built into libvmaf.")
+    model: str = Field(description="VMAF model: a built-in version, the path of a JSON model, or auto.")
+    backend: str = Field("libvmaf", description="libvmaf, the one inside ffmpeg, or cli, a vmaf executable.")
+    path: str | None = Field(None, description="The vmaf executable; empty for the one on PATH.")
+    args: list[str] = Field([], description="Further arguments of the vmaf executable, one string each.")
+    extra_features: list[str] = Field([], description="Features beyond the canonical-6, for the table of their own.")
+
+    def settings(self) -> VmafSettings:
+        """Return how distortions are scored.
+
+        Raises:
+            ToolError: the model cannot be read, or a feature or an argument cannot be used.
+        """
+        return vmaf_settings(self.model, self.extra_features, self.backend, self.path, self.args)
 
 
 class TablesResource(dg.ConfigurableResource["TablesResource"]):
     """The tables and the published corpus."""
 
     data_root: str = Field(description="Folder for tables, corpus, scratch and what is kept.")
-    keep_encodes: bool = Field(description="Keep the encodes, under encodes in the data root.")
+    scratch_dir: str | None = Field(
+        None, description="Folder for what is deleted soon; empty for one in the data root."
+    )
+    encode_dir: str | None = Field(None, description="Folder of the kept encodes; empty for one in the data root.")
+    keep_encodes: bool = Field(description="Keep the encodes.")
     keep_reference: str | None = Field(description="Keep the references: yuv (raw) or ffv1 (lossless); empty for not.")
 
     def tables(self) -> Tables:
         """Return the tables under the data root."""
-        return Tables(Path(self.data_root))
+        return Tables(
+            Path(self.data_root),
+            None if self.scratch_dir is None else Path(self.scratch_dir),
+            None if self.encode_dir is None else Path(self.encode_dir),
+        )
 
     def kept_format(self) -> KeptFormat | None:
         """Return how references are kept.
@@ -84,17 +104,9 @@ class ComputeResource(dg.ConfigurableResource["ComputeResource"]):
     cores: int | None = Field(None, description="Pieces of work at once; empty for the cores this process may use.")
     memory_gib: float | None = Field(None, description="Memory for them in GiB; empty for 70 % of what is available.")
 
-    @contextmanager
-    def open(self, runner: ToolRunner) -> Iterator[WorkPool]:
+    def open(self, runner: ToolRunner) -> AbstractContextManager[WorkPool]:
         """Lend a pool of cores; whatever still runs on it at the end is killed."""
-        cores = self.cores or usable_cores()
-        memory = self.memory_gib * 2**30 if self.memory_gib else available_memory_bytes() * _MEMORY_SHARE
-        executor = ThreadPoolExecutor(cores, thread_name_prefix="cell")
-        try:
-            yield WorkPool(executor, cores=cores, memory_bytes=int(memory))
-        finally:
-            runner.cancel()
-            executor.shutdown(cancel_futures=True)
+        return local_pool(runner, cores=self.cores, memory_gib=self.memory_gib)
 
 
 @dataclass(frozen=True)
@@ -114,16 +126,20 @@ class Workshop:
             dg.Failure: a tool, an encoder or a model is missing, or the disk is full.
         """
         try:
-            runner = ToolRunner()
-            toolchain = self._toolchain(runner, crf_sweep)
-            with self.compute.open(runner) as pool:
-                yield Engine(
-                    self.tables.tables(),
-                    toolchain,
-                    pool,
-                    keep_encodes=self.tables.keep_encodes,
-                    keep_reference=self.tables.kept_format(),
-                )
+            tools = ToolSettings(
+                encode=self.ffmpeg.settings(crf_sweep),
+                vmaf=self.vmaf.settings(),
+                limits=self.ffmpeg.limits(),
+                ffmpeg_path=self.ffmpeg.path,
+            )
+            with open_engine(
+                self.tables.tables(),
+                tools,
+                self.compute.open,
+                keep_encodes=self.tables.keep_encodes,
+                keep_reference=self.tables.kept_format(),
+            ) as engine:
+                yield engine
         except ToolError as error:
             raise dg.Failure(description=str(error), allow_retries=False) from error
         except OSError as error:
@@ -134,12 +150,6 @@ class Workshop:
                 allow_retries=False,
             ) from error
 
-    def _toolchain(self, runner: ToolRunner, crf_sweep: Sequence[int]) -> Toolchain:
-        ffmpeg = self.ffmpeg
-        settings = encode_settings(ffmpeg.encoder, ffmpeg.preset, tuple(ffmpeg.extra_params), tuple(crf_sweep))
-        opened = ffmpeg.open(runner)
-        return open_toolchain(opened, settings, vmaf_model=self.vmaf.model, limits=ffmpeg.limits(), runner=runner)
-
 
 def resources_from(settings: Settings) -> dict[str, object]:
     """Configure every resource from frnr.toml."""
@@ -149,12 +159,21 @@ def resources_from(settings: Settings) -> dict[str, object]:
             encoder=settings.encoder,
             preset=settings.preset,
             extra_params=list(settings.extra_params),
+            sample_clip_seconds=settings.sample_clip_seconds,
             base_seconds=settings.tool_base_seconds,
             seconds_per_megapixel=settings.tool_seconds_per_megapixel,
         ),
-        "vmaf": VmafResource(model=settings.vmaf_model),
+        "vmaf": VmafResource(
+            model=settings.vmaf_model,
+            backend=settings.vmaf_backend,
+            path=settings.vmaf_path,
+            args=list(settings.vmaf_args),
+            extra_features=list(settings.extra_features),
+        ),
         "tables": TablesResource(
             data_root=str(settings.data_root),
+            scratch_dir=None if settings.scratch_dir is None else str(settings.scratch_dir),
+            encode_dir=None if settings.encode_dir is None else str(settings.encode_dir),
             keep_encodes=settings.keep_encodes,
             keep_reference=settings.keep_reference,
         ),

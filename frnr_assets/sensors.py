@@ -15,7 +15,7 @@ from frnr_assets.assets.decoded_reference import CLIPS_PER_RUN, DECODED_REFERENC
 from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES, block_tags
-from frnr_assets.corpus.backlog import Backlog, Recipe, backlog, blocks
+from frnr_assets.corpus.backlog import Backlog, backlog, blocks
 from frnr_assets.corpus.ingest import what_changed
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.places import look_at
@@ -175,14 +175,14 @@ class _Stage:
     def evaluate(self, context: dg.SensorEvaluationContext, tables: Tables) -> Evaluated:
         """Request blocks of what is missing, as many as may be queued."""
         stamp = f"{tables.clips.stamp()} {tables.references.stamp()} {tables.feature_rows.stamp()}"
-        stamp += f" {code_version(self.settings)} {self.settings.crf_sweep}"
+        stamp += f" {code_version(self.settings)} {self.settings.recipe()}"
         nothing_to_do = json.loads(context.cursor) if context.cursor else {}
         if nothing_to_do.get("at") == stamp:
             return dg.SkipReason(nothing_to_do["reason"])
         # Before the tables are read: a run that ends meanwhile is seen as active, not as if it had recorded nothing.
         active = _runs(context.instance, self.job, self.asset, _ACTIVE)
         try:
-            todo = backlog(tables, _recipe(self.settings))
+            todo = backlog(tables, self.settings.recipe())
         except NotMaterialized as error:
             return dg.SkipReason(str(error))
         missing = todo.to_decode if self.job == REFERENCES else todo.to_measure
@@ -297,10 +297,6 @@ def _publish(context: dg.SensorEvaluationContext, tables: Tables, settings: Sett
         )
     cursor = json.dumps({"for": stamp, "at": time.time()})
     return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=cursor)
-
-
-def _recipe(settings: Settings) -> Recipe:
-    return Recipe(settings.crf_sweep, settings.encoder, settings.preset, settings.extra_params, settings.vmaf_model)
 
 
 def _started(instance: dg.DagsterInstance, run_id: str) -> float:

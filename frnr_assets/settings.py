@@ -2,19 +2,28 @@
 
 import math
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from dagster._utils.schedules import is_valid_cron_schedule
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from frnr_assets.corpus.backlog import Recipe
 from frnr_assets.corpus.dataset import Columns, Dataset
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.process import ToolError
 from frnr_assets.media.reference import KeptFormat
 from frnr_assets.media.toolchain import encode_settings
-from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_ENCODER, DEFAULT_PRESET, DEFAULT_VMAF_MODEL
+from frnr_assets.media.vmaf import VmafBackend, VmafSettings, is_path, vmaf_settings
+from frnr_assets.vocabulary import (
+    DEFAULT_CRF_SWEEP,
+    DEFAULT_ENCODER,
+    DEFAULT_PRESET,
+    DEFAULT_VMAF_MODEL,
+    EXTRA_FEATURES,
+)
 
 SETTINGS_FILE = "frnr.toml"
 
@@ -62,10 +71,27 @@ class Settings(BaseModel):
     encoder: str = Field(DEFAULT_ENCODER, description="ffmpeg's name of the encoder")
     preset: str = Field(DEFAULT_PRESET, description="encoder preset")
     extra_params: tuple[str, ...] = Field((), description="further encoder arguments, one string each")
-    vmaf_model: str = Field(DEFAULT_VMAF_MODEL, pattern=r"^[\w.]+$", description="VMAF model built into libvmaf")
+    sample_clip_seconds: float = Field(
+        0.0, ge=0, description="encode and score only so many seconds, of a clip's centre; 0 for all of it"
+    )
+    vmaf_model: str = Field(
+        DEFAULT_VMAF_MODEL,
+        description="VMAF model: a version built into libvmaf, the path of a JSON model, or auto, the 4K model from "
+        "2160 lines up",
+    )
+    vmaf_backend: VmafBackend = Field(
+        "libvmaf", description="what scores: libvmaf, the one inside ffmpeg, or cli, a vmaf executable"
+    )
+    vmaf_path: str | None = Field(None, description="the vmaf executable for cli; default: the one on PATH")
+    vmaf_args: tuple[str, ...] = Field((), description="further arguments for it, one string each")
+    extra_features: tuple[str, ...] = Field(
+        (), description=f"features for a table of their own: {', '.join(EXTRA_FEATURES)}"
+    )
 
-    keep_encodes: bool = Field(default=False, description="keep the encodes, under data_root/encodes")
+    keep_encodes: bool = Field(default=False, description="keep the encodes")
+    encode_dir: Path | None = Field(None, description="folder for them; default: encodes in data_root")
     keep_reference: KeptFormat | None = Field(None, description="keep the references: yuv (raw) or ffv1 (lossless)")
+    scratch_dir: Path | None = Field(None, description="folder for what is deleted soon; default: scratch in data_root")
 
     ffmpeg_path: Path | None = Field(None, description="an ffmpeg to use; default: the one that imageio-ffmpeg brings")
     cores: int | None = Field(None, ge=1, description="pieces of work at once; default: the cores this process may use")
@@ -88,6 +114,7 @@ class Settings(BaseModel):
             raise ValueError("crf_sweep must be ascending, each CRF once")
         try:
             self.encode_settings()
+            self.vmaf_settings()
         except ToolError as error:
             raise ValueError(str(error)) from error
         return self
@@ -100,7 +127,23 @@ class Settings(BaseModel):
 
     def encode_settings(self) -> EncodeSettings:
         """Return how distortions are made."""
-        return encode_settings(self.encoder, self.preset, self.extra_params, self.crf_sweep)
+        return encode_settings(self.encoder, self.preset, self.extra_params, self.crf_sweep, self.sample_clip_seconds)
+
+    def vmaf_settings(self) -> VmafSettings:
+        """Return how distortions are scored."""
+        return vmaf_settings(self.vmaf_model, self.extra_features, self.vmaf_backend, self.vmaf_path, self.vmaf_args)
+
+    def recipe(self) -> Recipe:
+        """Return what the rows of a complete clip have been made with."""
+        return Recipe(
+            sweep=self.crf_sweep,
+            encoder=self.encoder,
+            preset=self.preset,
+            extra_params=self.extra_params,
+            vmaf_models=tuple(model.name for model in self.vmaf_settings().models.models),
+            sample_clip_seconds=self.sample_clip_seconds,
+            extra_features=self.extra_features,
+        )
 
 
 def _model_of(place: tuple[int | str, ...]) -> type[BaseModel]:
@@ -123,24 +166,39 @@ def _in_words(problem: ErrorDetails) -> str:
     return f"{setting}: {message}" if setting else message
 
 
-def load_settings(folder: Path) -> Settings:
+def load_settings(folder: Path, flags: Mapping[str, Any] | None = None) -> Settings:
     """Read frnr.toml from a folder; without one, the defaults hold.
+
+    Args:
+        folder: the folder; relative paths are relative to it.
+        flags: settings given on a command line, which go before those of the file.
 
     Raises:
         SettingsError: not readable, not TOML, an unknown setting, or a value that is not allowed.
     """
     path = folder.absolute() / SETTINGS_FILE
+    given = flags or {}
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        settings = Settings.model_validate(values)
+        settings = Settings.model_validate(_resolved({**values, **given}, path.parent))
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML in UTF-8: {error}") from error
     except ValidationError as error:
-        raise SettingsError(f"{path}: {'; '.join(map(_in_words, error.errors()))}") from None
-    paths = {name: getattr(settings, name) for name in ("data_root", "ffmpeg_path")}
+        problems = error.errors()
+        in_file = path.exists() and not all(problem["loc"] and problem["loc"][0] in given for problem in problems)
+        where = f"{path}: " if in_file or not given else ""
+        raise SettingsError(f"{where}{'; '.join(map(_in_words, problems))}") from None
+    paths = {name: getattr(settings, name) for name in ("data_root", "scratch_dir", "encode_dir", "ffmpeg_path")}
     absolute: dict[str, object] = {name: path.parent / value for name, value in paths.items() if value is not None}
     absolute["datasets"] = tuple(dataset.under(path.parent) for dataset in settings.datasets)
     absolute["allowed_roots"] = tuple(path.parent / root for root in settings.allowed_roots)
     return settings.model_copy(update=absolute)
+
+
+def _resolved(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make those paths absolute that a setting may hold instead of a name: they are looked at when it is checked."""
+    found = {name: values.get(name) for name in ("vmaf_model", "vmaf_path")}
+    paths = {name: str(folder / value) for name, value in found.items() if isinstance(value, str) and is_path(value)}
+    return {**values, **paths}

@@ -1,5 +1,7 @@
 """Words and defaults that every room shares."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 DEFAULT_CRF_SWEEP: Final = (18, 23, 28, 33, 38)
@@ -7,8 +9,50 @@ DEFAULT_ENCODER: Final = "libx264"
 DEFAULT_PRESET: Final = "medium"
 DEFAULT_VMAF_MODEL: Final = "vmaf_v0.6.1"
 
+# What rows say of a clip that was encoded and scored from its first frame to its last.
+FULL_CLIP: Final = "full"
+
+
+def sample_mode(seconds: float) -> str:
+    """Return what rows say of a clip of which only the centre was encoded and scored."""
+    return f"sample_{seconds:g}s"
+
+
 # The features of VMAF's own model that FR regressors train on, named as in the row contract.
 CANONICAL6_FEATURES: Final = ("adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3", "motion2")
+
+
+@dataclass(frozen=True)
+class ExtraFeature:
+    """A feature of libvmaf's beyond the canonical-6, which can be asked for.
+
+    Attributes:
+        extractor: libvmaf's name of what computes it.
+        columns: the values that it has for each frame, as libvmaf's log names them.
+        min_shorter_side: pixels that the shorter side of a frame needs.
+        min_longer_side: pixels that the longer side needs.
+    """
+
+    extractor: str
+    columns: tuple[str, ...]
+    min_shorter_side: int = 0
+    min_longer_side: int = 0
+
+    def is_defined(self, width: int, height: int) -> bool:
+        """Tell whether frames of that size are large enough for it; libvmaf gives up on smaller ones altogether."""
+        return min(width, height) >= self.min_shorter_side and max(width, height) >= self.min_longer_side
+
+
+# From libvmaf's ms_ssim.c and cambi.c: MS-SSIM halves a frame four times and then needs 11 pixels; CAMBI needs 216 on
+# one side.
+EXTRA_FEATURES: Final[Mapping[str, ExtraFeature]] = {
+    "psnr": ExtraFeature("psnr", ("psnr_y", "psnr_cb", "psnr_cr")),
+    "psnr_hvs": ExtraFeature("psnr_hvs", ("psnr_hvs", "psnr_hvs_y", "psnr_hvs_cb", "psnr_hvs_cr")),
+    "ssim": ExtraFeature("float_ssim", ("float_ssim",)),
+    "ms_ssim": ExtraFeature("float_ms_ssim", ("float_ms_ssim",), min_shorter_side=176),
+    "cambi": ExtraFeature("cambi", ("cambi",), min_longer_side=216),
+    "ciede": ExtraFeature("ciede", ("ciede2000",)),
+}
 
 # The columns of an encoder's own statistics, in the order of the row contract.
 ENCODER_STATISTICS: Final = (

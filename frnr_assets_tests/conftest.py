@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
-from frnr_assets.media.process import TimeLimits, ToolRunner
-from frnr_assets.media.toolchain import Toolchain, encode_settings, open_ffmpeg, open_toolchain
-from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_ENCODER, DEFAULT_PRESET, DEFAULT_VMAF_MODEL
+from frnr_assets.media.process import ToolRunner
+from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_ffmpeg, open_toolchain
+from frnr_assets.media.vmaf import vmaf_settings
+from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_ENCODER, DEFAULT_PRESET
 
 MakeClip = Callable[..., Path]
 
@@ -28,9 +29,9 @@ def ffmpeg(runner: ToolRunner) -> FFmpeg:
 
 
 @pytest.fixture(scope="session")
-def toolchain(ffmpeg: FFmpeg, runner: ToolRunner) -> Toolchain:
+def toolchain(runner: ToolRunner) -> Toolchain:
     settings = encode_settings(DEFAULT_ENCODER, DEFAULT_PRESET, (), DEFAULT_CRF_SWEEP)
-    return open_toolchain(ffmpeg, settings, vmaf_model=DEFAULT_VMAF_MODEL, limits=TimeLimits(), runner=runner)
+    return open_toolchain(ToolSettings(settings, vmaf_settings()), runner)
 
 
 @pytest.fixture(scope="session")

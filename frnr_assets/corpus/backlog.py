@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from frnr_assets.corpus.tables import Tables
+from frnr_assets.vocabulary import EXTRA_FEATURES, FULL_CLIP, sample_mode
 
 _FILE = ("size_bytes", "mtime_ns")
 
@@ -19,14 +20,39 @@ class Recipe:
         encoder: ffmpeg's name of the encoder.
         preset: encoder preset.
         extra_params: further encoder arguments.
-        vmaf_model: VMAF model.
+        vmaf_models: the VMAF models that rows may have been scored with.
+        sample_clip_seconds: how much of a clip was encoded and scored, its centre; 0 for all.
+        extra_features: names of ``EXTRA_FEATURES`` that were computed as well.
     """
 
     sweep: tuple[int, ...]
     encoder: str
     preset: str
     extra_params: tuple[str, ...]
-    vmaf_model: str
+    vmaf_models: tuple[str, ...]
+    sample_clip_seconds: float = 0.0
+    extra_features: tuple[str, ...] = ()
+
+    def clip_mode(self) -> pl.Expr:
+        """Return the clip mode of a reference's rows; one that is not longer than the sample is taken whole."""
+        whole = pl.col("frames") * pl.col("rate_den") <= self.sample_clip_seconds * pl.col("rate_num")
+        mode = FULL_CLIP if not self.sample_clip_seconds else sample_mode(self.sample_clip_seconds)
+        return pl.when(whole).then(pl.lit(FULL_CLIP)).otherwise(pl.lit(mode)).alias("clip_mode")
+
+    def extra_values(self) -> pl.Expr:
+        """Return how many values of extra features a reference's cells have, all together."""
+        shorter, longer = pl.min_horizontal("width", "height"), pl.max_horizontal("width", "height")
+        wanted = [EXTRA_FEATURES[name] for name in self.extra_features]
+        each = [
+            ((shorter >= feature.min_shorter_side) & (longer >= feature.min_longer_side)) * len(feature.columns)
+            for feature in wanted
+        ]
+        return pl.sum_horizontal(pl.lit(0), *each) * len(self.sweep)
+
+    def is_of(self) -> pl.Expr:
+        """Return the condition that a row is of this encoder, preset and sweep."""
+        same = (pl.col("encoder") == self.encoder) & (pl.col("preset") == self.preset)
+        return same & pl.col("crf").is_in(self.sweep)
 
 
 @dataclass(frozen=True)
@@ -55,26 +81,36 @@ def backlog(tables: Tables, recipe: Recipe) -> Backlog:
         NotMaterialized: nothing was ingested yet.
     """
     there = tables.listed_clips().filter(pl.col("size_bytes").is_not_null()).select("clip", *_FILE)
-    references = tables.references.read(columns=[*_FILE, "src_sha256", "quarantine_reason"])
+    facts = ("src_sha256", "quarantine_reason", "frames", "rate_num", "rate_den", "width", "height")
+    references = tables.references.read(columns=[*_FILE, *facts])
     current = there.join(references, on=["clip", *_FILE], how="inner")
     in_quarantine = pl.col("quarantine_reason").is_not_null()
-    usable = current.filter(~in_quarantine)
-    rows = tables.feature_rows.read(columns=["src_sha256", "extra_params", "vmaf_model"]).filter(
-        (pl.col("encoder") == recipe.encoder)
-        & (pl.col("preset") == recipe.preset)
-        & (pl.col("vmaf_model") == recipe.vmaf_model)
+    usable = current.filter(~in_quarantine).with_columns(recipe.clip_mode())
+    rows = tables.feature_rows.read(columns=["src_sha256", "extra_params", "vmaf_model", "clip_mode"]).filter(
+        recipe.is_of()
+        & pl.col("vmaf_model").is_in(recipe.vmaf_models)
         & (pl.col("extra_params").list.join("\0") == "\0".join(recipe.extra_params))
-        & pl.col("crf").is_in(recipe.sweep)
     )
-    counted = rows.group_by("clip", "src_sha256").agg(pl.col("crf").n_unique())
+    counted = rows.group_by("clip", "src_sha256", "clip_mode").agg(pl.col("crf").n_unique())
     measured = counted.filter(pl.col("crf") == len(recipe.sweep))
-    lacking = usable.join(measured, on=["clip", "src_sha256"], how="anti")
+    lacking = usable.join(measured, on=["clip", "src_sha256", "clip_mode"], how="anti")
+    if recipe.extra_features:
+        lacking = pl.concat([lacking, _lacking_extras(usable, tables, recipe)]).unique("clip")
     return Backlog(
         to_decode=frozenset(there.join(current, on="clip", how="anti")["clip"]),
         to_measure=frozenset(lacking["clip"]),
         quarantined=frozenset(current.filter(in_quarantine)["clip"]),
         complete=len(usable) - len(lacking),
     )
+
+
+def _lacking_extras(usable: pl.DataFrame, tables: Tables, recipe: Recipe) -> pl.DataFrame:
+    """Return the usable clips that lack values of the extra features."""
+    columns = [column for name in recipe.extra_features for column in EXTRA_FEATURES[name].columns]
+    there = tables.extra_features.read(columns=["src_sha256"]).filter(recipe.is_of() & pl.col("feature").is_in(columns))
+    counted = there.group_by("clip", "src_sha256").agg(pl.len().alias("values"))
+    found = usable.join(counted, on=["clip", "src_sha256"], how="left")
+    return found.filter(pl.col("values").fill_null(0) < recipe.extra_values()).select(usable.columns)
 
 
 def blocks(

@@ -30,7 +30,7 @@ ROW_SCHEMA: Final = pa.schema(
         _field("height", pa.int32(), "working height in pixels, after cropping to whole chroma samples"),
         _field("pix_fmt", pa.string(), "working pixel format, in which the clip was encoded and scored"),
         _field("framerate", pa.float64(), "nominal rate R in frames per second: the average frame rate of the upload"),
-        _field("duration_s", pa.float64(), "decoded frames divided by R, in seconds"),
+        _field("duration_s", pa.float64(), "decoded frames of the whole clip divided by R, in seconds"),
         _field("encoder", pa.string(), "ffmpeg's name of the encoder"),
         _field("encoder_version", pa.string(), "encoder and version of its library, as it reports it"),
         _field("preset", pa.string(), "encoder preset"),
@@ -38,10 +38,14 @@ ROW_SCHEMA: Final = pa.schema(
         _field("extra_params", _STRINGS, "further encoder arguments"),
         _field("encode_path", pa.string(), "path of the encode; empty unless encodes are kept"),
         _field("encode_size_bytes", pa.int64(), "size of the encode in bytes, MP4 container included"),
-        _field("bitrate_kbps", pa.float64(), "encode_size_bytes x 8 / 1000 / duration_s, in kbit/s"),
+        _field(
+            "bitrate_kbps",
+            pa.float64(),
+            "encode_size_bytes x 8 / 1000 / seconds that were encoded (duration_s, or those of the sample), in kbit/s",
+        ),
         _field("encode_time_ms", pa.float64(), "wall-clock time of this encode alone, one thread, in milliseconds"),
         _field("vmaf_score", pa.float64(), "mean VMAF over frames, against the re-decoded upload, 0 to 100"),
-        _field("vmaf_model", pa.string(), "VMAF model"),
+        _field("vmaf_model", pa.string(), "VMAF model: its version, or its file's name and hash"),
         _field(
             "score_time_ms", pa.float64(), "wall-clock time of the clip's scoring divided by its cells, in milliseconds"
         ),
@@ -86,7 +90,8 @@ ROW_SCHEMA: Final = pa.schema(
         _field("fr_from_nr", pa.bool_(), "always true: the reference is a re-decoded upload, not a master"),
     ]
 )
-CORPUS_ROW_KEYS: Final = tuple(ROW_SCHEMA.names)
+PROVENANCE_KEYS: Final = ("nr_source", "nr_mos", "fr_from_nr")
+CORPUS_ROW_KEYS: Final = tuple(name for name in ROW_SCHEMA.names if name not in PROVENANCE_KEYS)
 
 _CLIP = _field("clip", pa.string(), "clip key: the name of the clip's partition")
 _RECORDED = _field(
@@ -104,6 +109,23 @@ FEATURE_ROWS_SCHEMA: Final = pa.schema(
     ]
 )
 FEATURE_ROWS_KEY: Final = ("clip", "encoder", "preset", "crf")
+
+# What was asked for beyond the contract: one row for each value of each cell, beside the feature rows.
+EXTRA_FEATURES_SCHEMA: Final = pa.schema(
+    [
+        _CLIP,
+        _field("encoder", pa.string(), "ffmpeg's name of the encoder"),
+        _field("preset", pa.string(), "encoder preset"),
+        _field("crf", pa.int32(), "constant rate factor of the distortion"),
+        _field("feature", pa.string(), "the value's name in libvmaf's log, such as psnr_y"),
+        _RECORDED,
+        _field("identity", pa.string(), "that of the feature row it belongs to"),
+        _field("src_sha256", pa.string(), "SHA-256 of the uploaded file"),
+        _field("mean", pa.float64(), "mean over frames"),
+        _field("std", pa.float64(), "population standard deviation over frames"),
+    ]
+)
+EXTRA_FEATURES_KEY: Final = (*FEATURE_ROWS_KEY, "feature")
 
 CLIPS_SCHEMA: Final = pa.schema(
     [

@@ -12,6 +12,8 @@ from frnr_assets.corpus.schema import (
     CONTENTS_SCHEMA,
     DOWNLOADS_KEY,
     DOWNLOADS_SCHEMA,
+    EXTRA_FEATURES_KEY,
+    EXTRA_FEATURES_SCHEMA,
     FEATURE_ROWS_KEY,
     FEATURE_ROWS_SCHEMA,
     REFERENCES_KEY,
@@ -32,9 +34,13 @@ class Tables:
 
     Attributes:
         root: the data root.
+        scratch_dir: the folder for what is deleted soon; None for one in the data root.
+        encode_dir: the folder of the encodes that are kept on request; None for one in the data root.
     """
 
     root: Path
+    scratch_dir: Path | None = None
+    encode_dir: Path | None = None
 
     @property
     def references(self) -> PartTable:
@@ -45,6 +51,11 @@ class Tables:
     def feature_rows(self) -> PartTable:
         """Rows, by clip, encoder, preset and CRF."""
         return PartTable(self.root / "tables" / "feature_rows", FEATURE_ROWS_SCHEMA, FEATURE_ROWS_KEY)
+
+    @property
+    def extra_features(self) -> PartTable:
+        """What was asked for beyond the contract, by clip, encoder, preset, CRF and feature."""
+        return PartTable(self.root / "tables" / "extra_features", EXTRA_FEATURES_SCHEMA, EXTRA_FEATURES_KEY)
 
     @property
     def corpus(self) -> Path:
@@ -59,12 +70,12 @@ class Tables:
     @property
     def kept_encodes(self) -> Path:
         """The folder of the encodes that are kept on request."""
-        return self.root / "encodes"
+        return self.encode_dir or self.root / "encodes"
 
     @property
     def scratch(self) -> Path:
         """The folder for what is deleted soon."""
-        return self.root / "scratch"
+        return self.scratch_dir or self.root / "scratch"
 
     @property
     def clips(self) -> FileTable:

@@ -19,6 +19,7 @@ from frnr_assets.engine.outcomes import CellDone, CellOutcome, CellQuarantined, 
 from frnr_assets.engine.rows import (
     cell_identity,
     encode_identity,
+    extra_feature_rows,
     feature_row,
     fingerprint_of,
     quarantine_row,
@@ -31,7 +32,15 @@ from frnr_assets.media.encode import Distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
 from frnr_assets.media.probe import ClipUnusable
 from frnr_assets.media.process import ToolFailed, disk_full
-from frnr_assets.media.reference import KEPT_FILES, Fingerprint, KeptFormat, Reference, decode_reference, fingerprint
+from frnr_assets.media.reference import (
+    KEPT_FILES,
+    Fingerprint,
+    KeptFormat,
+    Reference,
+    decode_reference,
+    fingerprint,
+    working_format,
+)
 from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.vocabulary import DEFAULT_PRESET
@@ -206,6 +215,15 @@ class Engine:
                     self._judged(cell, facts[cell.clip], attempts) for cell in batch if isinstance(cell, CellFailed)
                 ]
                 rows = [self._row(cell, by_key[cell.clip], run_id) for cell in batch if isinstance(cell, CellMeasured)]
+                extras = [
+                    row
+                    for cell in batch
+                    if isinstance(cell, CellMeasured)
+                    for row in extra_feature_rows(cell, self.toolchain)
+                ]
+                # Before the rows: a cell with a row is not measured again.
+                if extras:
+                    self.tables.extra_features.append(extras)
                 if rows:
                     self.tables.feature_rows.append(rows)
                 yield from failed
@@ -259,10 +277,9 @@ class Engine:
             return [CellFailed(clip.key, crf, str(problem), str(problem)) for crf in crfs], None
         if known is None:
             return [], SweepRequest(clip.key, clip.src, reference, tuple(crfs))
-        sha256 = reference.fingerprint.sha256
-        shelved = {crf: self._shelved(clip, crf, sha256) for crf in crfs} if self.keep_encodes else {}
+        shelved = {crf: self._shelved(clip, crf, reference) for crf in crfs} if self.keep_encodes else {}
         kept = {crf: distortion for crf, distortion in shelved.items() if distortion}
-        rows = {crf: known.get((clip.key, cell_identity(sha256, crf, self.toolchain))) for crf in crfs}
+        rows = {crf: known.get((clip.key, cell_identity(reference, crf, self.toolchain))) for crf in crfs}
         reusable = {crf: row for crf, row in rows.items() if row and (crf in kept or not self.keep_encodes)}
         current = {crf: {**row, **_provenance(clip, kept.get(crf))} for crf, row in reusable.items()}
         updated = [row for crf, row in current.items() if row != reusable[crf]]
@@ -276,7 +293,7 @@ class Engine:
     def _row(self, cell: CellMeasured, clip: Clip, run_id: str) -> dict[str, Any]:
         encode_path = ""
         if self.keep_encodes:
-            identity = encode_identity(cell.reference.fingerprint.sha256, cell.crf, self.toolchain)
+            identity = encode_identity(cell.reference, cell.crf, self.toolchain)
             kept = self._shelf.keep(cell.distortion, cell.clip, cell.crf, identity)
             cell, encode_path = replace(cell, distortion=kept), str(kept.path)
         return feature_row(cell, self.toolchain, src=clip.src, mos=clip.mos, run_id=run_id, encode_path=encode_path)
@@ -286,8 +303,8 @@ class Engine:
         settings = self.toolchain.settings
         return EncodeShelf(self.tables.kept_encodes / f"{settings.encoder.name}-{settings.preset}")
 
-    def _shelved(self, clip: Clip, crf: int, sha256: str) -> Distortion | None:
-        return self._shelf.find(clip.key, crf, encode_identity(sha256, crf, self.toolchain))
+    def _shelved(self, clip: Clip, crf: int, reference: Reference) -> Distortion | None:
+        return self._shelf.find(clip.key, crf, encode_identity(reference, crf, self.toolchain))
 
     def _current_reference(self, clip: Clip, facts: Mapping[str, Any] | None) -> Reference:
         """Return the facts of a clip if they are of its file as it is now and were found with these tools."""
@@ -306,11 +323,24 @@ class Engine:
             reference = replace(reference, fingerprint=now)
         if facts["identity"] != reference_identity(reference.fingerprint.sha256, self.toolchain):
             raise NotMaterialized(f"its reference was decoded with other tools; {redo}")
-        return reference
+        return replace(reference, working=working_format(reference.probe, self.toolchain.settings.encoder))
 
     def _known_rows(self, cells: Iterable[Clip]) -> _RowsByIdentity:
+        """Return the rows that are there, with all extra features that are wanted now."""
         rows = self.tables.feature_rows.read(_of(cells)).iter_rows(named=True)
-        return {(row["clip"], row["identity"]): row for row in rows}
+        known = {(row["clip"], row["identity"]): row for row in rows}
+        vmaf = self.toolchain.vmaf
+        if not vmaf.extra_features:
+            return known
+        there: dict[tuple[str, str], set[str]] = {}
+        extras = self.tables.extra_features.read(_of(cells), columns=["identity"])
+        for clip, identity, feature in extras.select("clip", "identity", "feature").iter_rows():
+            there.setdefault((clip, identity), set()).add(feature)
+        return {
+            key: row
+            for key, row in known.items()
+            if there.get(key, set()).issuperset(vmaf.extra_columns(row["width"], row["height"]))
+        }
 
 
 class _ClipQuarantinedError(Exception):

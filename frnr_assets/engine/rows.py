@@ -14,40 +14,47 @@ from frnr_assets.media.reference import Fingerprint, Reference, WorkingFormat
 from frnr_assets.media.sweep import RECIPE_VERSION, CellMeasured
 from frnr_assets.media.toolchain import Toolchain
 
-CLIP_MODE = "full"
 
-
-def cell_identity(src_sha256: str, crf: int, toolchain: Toolchain) -> str:
+def cell_identity(reference: Reference, crf: int, toolchain: Toolchain) -> str:
     """Hash everything that a row is made from. Rows of equal identity are equal; any difference is another row."""
-    scored_with = {"vmaf_model": toolchain.vmaf_model, "libvmaf_version": toolchain.libvmaf_version}
-    return _hash(_encode_ingredients(src_sha256, crf, toolchain) | scored_with)
+    vmaf = toolchain.vmaf
+    scored_with: dict[str, Any] = {
+        "vmaf_model": vmaf.models.of(reference.working.height).name,
+        "libvmaf_version": toolchain.libvmaf_version,
+    }
+    if vmaf.tool is not None:
+        # The executable's own arguments may choose another implementation. Where it is does not matter.
+        scored_with["vmaf_args"] = vmaf.tool.args
+    return _hash(_encode_ingredients(reference, crf, toolchain) | scored_with)
 
 
-def encode_identity(src_sha256: str, crf: int, toolchain: Toolchain) -> str:
+def encode_identity(reference: Reference, crf: int, toolchain: Toolchain) -> str:
     """Hash everything that an encode is made from."""
-    return _hash(_encode_ingredients(src_sha256, crf, toolchain))
+    return _hash(_encode_ingredients(reference, crf, toolchain))
 
 
-def _encode_ingredients(src_sha256: str, crf: int, toolchain: Toolchain) -> dict[str, Any]:
+def _encode_ingredients(reference: Reference, crf: int, toolchain: Toolchain) -> dict[str, Any]:
     return {
-        "src_sha256": src_sha256,
+        "src_sha256": reference.fingerprint.sha256,
         "crf": crf,
         "encoder": toolchain.settings.encoder.name,
         "encoder_version": toolchain.encoder_version,
         "preset": toolchain.settings.preset,
         "extra_params": toolchain.settings.extra_params,
         "ffmpeg_version": toolchain.ffmpeg.version,
-        "clip_mode": CLIP_MODE,
+        "clip_mode": toolchain.settings.part_of(reference).clip_mode,
         "recipe_version": RECIPE_VERSION,
     }
 
 
 def reference_identity(src_sha256: str, toolchain: Toolchain) -> str:
-    """Hash everything that a reference's facts depend on; what the encoder takes decides the working format."""
-    encoder = toolchain.settings.encoder
+    """Hash everything that a reference's facts depend on.
+
+    The encoder is not part of it: each finds its own working format from what was probed, so that references serve
+    all encoders. The MD5 of the frames is that of the format of the encoder that was configured at the time.
+    """
     made_from = {
         "src_sha256": src_sha256,
-        "encoder_formats": (encoder.chroma, encoder.bit_depths),
         "ffmpeg_version": toolchain.ffmpeg.version,
         "recipe_version": RECIPE_VERSION,
     }
@@ -63,11 +70,12 @@ def feature_row(
 ) -> dict[str, Any]:
     """Assemble the complete row of a measured cell: the contract's columns and the store's own."""
     reference, distortion, score = cell.reference, cell.distortion, cell.score
+    encoded_s = float(cell.part.frames / reference.probe.rate)
     probe, working = reference.probe, reference.working
     return {
         "clip": cell.clip,
-        "identity": cell_identity(reference.fingerprint.sha256, cell.crf, toolchain),
-        "frames": reference.frames,
+        "identity": cell_identity(reference, cell.crf, toolchain),
+        "frames": cell.part.frames,
         "schema_version": SCHEMA_VERSION,
         "run_id": run_id,
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,15 +93,15 @@ def feature_row(
         "extra_params": list(toolchain.settings.extra_params),
         "encode_path": encode_path,
         "encode_size_bytes": distortion.size_bytes,
-        "bitrate_kbps": distortion.size_bytes * 8 / 1000 / reference.duration_s,
+        "bitrate_kbps": distortion.size_bytes * 8 / 1000 / encoded_s,
         "encode_time_ms": distortion.encode_time_ms,
         "vmaf_score": score.vmaf_score,
-        "vmaf_model": toolchain.vmaf_model,
+        "vmaf_model": score.model,
         "score_time_ms": score.score_time_ms,
         "ffmpeg_version": toolchain.ffmpeg.version,
         "vmaf_binary_version": score.libvmaf_version,
         "exit_status": 0,
-        "clip_mode": CLIP_MODE,
+        "clip_mode": cell.part.clip_mode,
         "hdr_transfer": probe.hdr_transfer,
         "hdr_primaries": probe.hdr_primaries,
         "hdr_forced": False,
@@ -106,6 +114,23 @@ def feature_row(
         "nr_mos": mos,
         "fr_from_nr": True,
     }
+
+
+def extra_feature_rows(cell: CellMeasured, toolchain: Toolchain) -> list[dict[str, Any]]:
+    """Return the rows of a measured cell in the table of extra features."""
+    settings = toolchain.settings
+    made_from = {
+        "clip": cell.clip,
+        "encoder": settings.encoder.name,
+        "preset": settings.preset,
+        "crf": cell.crf,
+        "identity": cell_identity(cell.reference, cell.crf, toolchain),
+        "src_sha256": cell.reference.fingerprint.sha256,
+    }
+    return [
+        {**made_from, "feature": name, "mean": mean, "std": std}
+        for name, (mean, std) in cell.score.extra_moments().items()
+    ]
 
 
 def reference_row(

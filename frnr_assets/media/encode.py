@@ -7,7 +7,7 @@ from pathlib import Path
 from frnr_assets.media.encoders import LIBX264, STATISTICS_FILE, Encoder, EncoderStatistics, no_statistics
 from frnr_assets.media.ffmpeg import FFmpeg, input_args, progress_frames, run_ffmpeg
 from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner, refuse_without_space
-from frnr_assets.media.reference import Reference, index_timing
+from frnr_assets.media.reference import Excerpt, Reference, excerpt, index_timing
 
 # Denominator of a frame rate: with it, at up to 240 frames per second, a time base is within libvpx's and libaom's
 # limit of a nanosecond.
@@ -22,11 +22,17 @@ class EncodeSettings:
         encoder: the encoder.
         preset: one of its presets.
         extra_params: further arguments of ffmpeg's encoder, such as ``("-tune", "film")``.
+        sample_clip_seconds: encode and score only the centre of a clip, so long; 0 for all of it.
     """
 
     encoder: Encoder
     preset: str
     extra_params: tuple[str, ...] = ()
+    sample_clip_seconds: float = 0.0
+
+    def part_of(self, reference: Reference) -> Excerpt:
+        """Return the frames of a clip that are encoded and scored."""
+        return excerpt(reference.frames, reference.probe.rate, self.sample_clip_seconds)
 
 
 @dataclass(frozen=True)
@@ -74,10 +80,11 @@ def encode_distortion(
 
     Raises:
         OSError: a full disk cut the statistics short.
-        ToolFailed: the encode failed, or does not have as many frames as the reference.
+        ToolFailed: the encode failed, or does not have as many frames as went in.
     """
     output = "distortion.mp4"
     encoder, rate = settings.encoder, reference.probe.rate
+    part = settings.part_of(reference)
     timing = index_timing(rate)
     if encoder.declared_rate:
         rate = rate.limit_denominator(_FINEST_RATE)
@@ -86,7 +93,7 @@ def encode_distortion(
         timing = f"{index_timing(rate)},fps={rate}"
     args = [
         *input_args(source),
-        *("-map", "0:V:0", "-vf", f"{reference.working.filters},{timing}"),
+        *("-map", "0:V:0", "-vf", f"{part.filters}{reference.working.filters},{timing}"),
         *("-fps_mode", "passthrough", "-enc_time_base", str(Fraction(1) / rate).replace("/", ":")),
         *("-c:v", encoder.name, encoder.preset_option, settings.preset, "-crf", str(crf), "-threads", "1"),
         *encoder.args,
@@ -94,7 +101,7 @@ def encode_distortion(
         *("-map_metadata", "-1", "-progress", "pipe:1", output),
     ]
     what = f"encode at CRF {crf}"
-    timeout_s = limits.timeout_s(reference.working.width, reference.working.height, reference.frames)
+    timeout_s = limits.timeout_s(reference.working.width, reference.working.height, part.frames)
     result = run_ffmpeg(ffmpeg, args, what, runner=runner, cwd=scratch, timeout_s=timeout_s)
     frames = progress_frames(result)
     try:
@@ -104,10 +111,10 @@ def encode_distortion(
         refuse_without_space(scratch)
         raise ToolFailed(f"{what} failed: {error}", result) from error
     written = {frames, statistics.frames}
-    if written != {reference.frames}:
+    if written != {part.frames}:
         refuse_without_space(scratch)
         came_out = " or ".join(map(str, sorted(written)))
-        raise ToolFailed(f"{what} failed: {reference.frames} frames went in, {came_out} came out", result)
+        raise ToolFailed(f"{what} failed: {part.frames} frames went in, {came_out} came out", result)
     path = scratch / output
     return Distortion(path, path.stat().st_size, result.wall_s * 1000, statistics)
 

@@ -10,8 +10,10 @@ import imageio_ffmpeg
 
 from frnr_assets.media.probe import CONTAINERS
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
+from frnr_assets.media.vmaf import VmafModel
 
 INSPECT_TIMEOUT_S = 60.0
+_INSPECT_PREFIX = "frnr-inspect-"
 
 # "level+warning" puts the level in brackets on every line, which is how error lines are told from warnings.
 GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-v", "level+warning", "-xerror", "-filter_threads", "1")
@@ -81,9 +83,9 @@ def require_encoder(ffmpeg: FFmpeg, encoder: str, version_pattern: str, runner: 
     Raises:
         ToolError: this ffmpeg has no such encoder, or the encoder does not work.
     """
-    result = _try_filter(
-        ffmpeg, runner, ["-frames:v", "1", "-pix_fmt", "yuv420p", "-c:v", encoder, "-threads", "1", "probe.mp4"]
-    )
+    args = ["-frames:v", "1", "-pix_fmt", "yuv420p", "-c:v", encoder, "-threads", "1", "probe.mp4"]
+    with tempfile.TemporaryDirectory(prefix=_INSPECT_PREFIX) as folder:
+        result = _try_filter(ffmpeg, runner, args, Path(folder))
     if "Unknown encoder" in result.stderr:
         raise ToolError(f"{ffmpeg.path} has no encoder {encoder}; use an ffmpeg built with it, or another encoder")
     match = re.search(version_pattern, result.stderr)
@@ -92,18 +94,22 @@ def require_encoder(ffmpeg: FFmpeg, encoder: str, version_pattern: str, runner: 
     return match[1]
 
 
-def require_vmaf_model(ffmpeg: FFmpeg, model: str, runner: ToolRunner) -> str:
+def require_vmaf_model(ffmpeg: FFmpeg, model: VmafModel, runner: ToolRunner) -> str:
     """Score one picture against itself, and return the version that libvmaf writes into its log.
 
     Raises:
-        ToolError: this ffmpeg has no libvmaf filter, or libvmaf has no such model.
+        ToolError: this ffmpeg has no libvmaf filter, or libvmaf has no such model or cannot read it.
     """
-    graph = f"split[a][b];[a][b]libvmaf=model=version={model}:log_fmt=json:log_path=/dev/stdout"
-    result = _try_filter(ffmpeg, runner, ["-frames:v", "1", "-vf", graph, "-f", "null", "-"])
+    with tempfile.TemporaryDirectory(prefix=_INSPECT_PREFIX) as folder:
+        options = f"model={model.argument(Path(folder))}:log_fmt=json:log_path=/dev/stdout"
+        graph = f"split[a][b];[a][b]libvmaf={options}"
+        result = _try_filter(ffmpeg, runner, ["-frames:v", "1", "-vf", graph, "-f", "null", "-"], Path(folder))
     if "No such filter: 'libvmaf'" in result.stderr:
         raise ToolError(f"{ffmpeg.path} has no libvmaf filter; use an ffmpeg built with --enable-libvmaf")
     if "could not load libvmaf model" in result.stderr:
-        raise ToolError(f"the libvmaf inside {ffmpeg.path} has no model {model}; vmaf_v0.6.1 is the usual one")
+        if model.path is not None:
+            raise ToolError(f"vmaf_model: {model.path} is no model that the libvmaf inside {ffmpeg.path} can read")
+        raise ToolError(f"the libvmaf inside {ffmpeg.path} has no model {model.name}; vmaf_v0.6.1 is the usual one")
     version = re.search(r'"version": "([^"]+)"', result.stdout)
     if result.returncode != 0 or version is None:
         raise ToolError(f"the libvmaf filter of {ffmpeg.path} does not work: {last_line(result.stderr)}")
@@ -139,7 +145,14 @@ def complaints(result: ToolResult) -> list[str]:
 
 
 def run_ffmpeg(
-    ffmpeg: FFmpeg, args: Sequence[str], what: str, *, runner: ToolRunner, cwd: Path, timeout_s: float
+    ffmpeg: FFmpeg,
+    args: Sequence[str],
+    what: str,
+    *,
+    runner: ToolRunner,
+    cwd: Path,
+    timeout_s: float,
+    stdout: int | None = None,
 ) -> ToolResult:
     """Run ffmpeg and accept only a run with status 0 and no error in its log.
 
@@ -150,11 +163,12 @@ def run_ffmpeg(
         runner: starts the program.
         cwd: private working folder.
         timeout_s: wall-clock limit in seconds.
+        stdout: where its standard output goes, see ``ToolRunner.run``.
 
     Raises:
         ToolFailed: anything else; the reason quotes the first error lines.
     """
-    result = runner.run([str(ffmpeg.path), *GLOBAL_ARGS, *args], cwd=cwd, timeout_s=timeout_s)
+    result = runner.run([str(ffmpeg.path), *GLOBAL_ARGS, *args], cwd=cwd, timeout_s=timeout_s, stdout=stdout)
     problems = complaints(result)
     if result.returncode < 0:
         raise ToolFailed(f"{what} failed: ffmpeg was ended by signal {-result.returncode}", result)
@@ -175,8 +189,7 @@ def last_line(stderr: str) -> str:
     return lines[-1] if lines else "it printed no reason"
 
 
-def _try_filter(ffmpeg: FFmpeg, runner: ToolRunner, args: Sequence[str]) -> ToolResult:
-    with tempfile.TemporaryDirectory(prefix="frnr-inspect-") as folder:
-        source = ("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25")
-        argv = [str(ffmpeg.path), "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", *source, *args]
-        return runner.run(argv, cwd=Path(folder), timeout_s=INSPECT_TIMEOUT_S)
+def _try_filter(ffmpeg: FFmpeg, runner: ToolRunner, args: Sequence[str], folder: Path) -> ToolResult:
+    source = ("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=25")
+    argv = [str(ffmpeg.path), "-hide_banner", "-nostdin", "-nostats", "-v", "level+info", *source, *args]
+    return runner.run(argv, cwd=folder, timeout_s=INSPECT_TIMEOUT_S)

@@ -153,7 +153,15 @@ class ToolRunner:
     def __reduce__(self) -> tuple[type["ToolRunner"], tuple[()]]:
         return type(self), ()
 
-    def run(self, argv: Sequence[str], *, cwd: Path, timeout_s: float) -> ToolResult:
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: Path,
+        timeout_s: float,
+        stdout: int | None = None,
+        inherited: Sequence[int] = (),
+    ) -> ToolResult:
         """Run one program to its end.
 
         Args:
@@ -161,33 +169,25 @@ class ToolRunner:
             cwd: working folder; relative paths in ``argv`` are relative to it.
             timeout_s: seconds after which the program gets SIGKILL: wall-clock seconds with all its children, CPU
                 seconds of each process on its own.
+            stdout: a descriptor that becomes the program's standard output, which is then not in the result.
+            inherited: descriptors that the program can open as ``/dev/fd/N``. These and ``stdout`` belong to the
+                program from this call on: they are closed here, also when it cannot be started, so that whoever
+                holds the other end of a pipe learns of the program's end.
 
         Raises:
             ToolFailed: the program is missing, or took longer than ``timeout_s``. An exit status other than 0 is
                 the caller's to judge.
             Cancelled: ``cancel`` was called.
         """
-        # prlimit and setpriv would report a missing program with a status of their own.
-        program = shutil.which(argv[0])
-        if program is None:
-            raise ToolFailed(f"{argv[0]} is not an executable file")
         started = time.monotonic()
-        with self._lock:
-            if self._cancelled:
-                raise Cancelled
-            process = subprocess.Popen(
-                [*_wrapper(timeout_s), program, *argv[1:]],
-                cwd=cwd,
-                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-            self._running.add(process.pid)
+        try:
+            process = self._start(argv, cwd, timeout_s, stdout, inherited)
+        finally:
+            for descriptor in (*inherited, *(() if stdout is None else (stdout,))):
+                os.close(descriptor)
         timed_out = False
         try:
-            stdout, stderr, timed_out = _drain(process, started + timeout_s)
+            said, stderr, timed_out = _drain(process, started + timeout_s)
         except BaseException:
             _kill(process.pid)
             raise
@@ -203,7 +203,7 @@ class ToolRunner:
         result = ToolResult(
             argv=tuple(argv),
             returncode=process.returncode,
-            stdout=stdout.decode(errors="replace"),
+            stdout=said.decode(errors="replace"),
             stderr=stderr[-STDERR_LIMIT_BYTES:].decode(errors="replace"),
             stderr_is_whole=len(stderr) <= STDERR_LIMIT_BYTES,
             wall_s=time.monotonic() - started,
@@ -222,6 +222,29 @@ class ToolRunner:
                 timed_out=True,
             )
         return result
+
+    def _start(
+        self, argv: Sequence[str], cwd: Path, timeout_s: float, stdout: int | None, inherited: Sequence[int]
+    ) -> subprocess.Popen[bytes]:
+        # prlimit and setpriv would report a missing program with a status of their own.
+        program = shutil.which(argv[0])
+        if program is None:
+            raise ToolFailed(f"{argv[0]} is not an executable file")
+        with self._lock:
+            if self._cancelled:
+                raise Cancelled
+            process = subprocess.Popen(
+                [*_wrapper(timeout_s), program, *argv[1:]],
+                cwd=cwd,
+                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if stdout is None else stdout,
+                stderr=subprocess.PIPE,
+                pass_fds=inherited,
+                start_new_session=True,
+            )
+            self._running.add(process.pid)
+        return process
 
     def cancel(self) -> None:
         """Send SIGKILL to every running program and its children, and refuse to start another."""
@@ -243,15 +266,15 @@ def _kill(pid: int) -> None:
 
 
 def _drain(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes, bool]:
-    """Keep bounded parts of both outputs until they end and the process exits, or until the deadline (monotonic)."""
-    if process.stdout is None or process.stderr is None:
-        raise ValueError("both outputs of the process must be pipes")
+    """Keep bounded parts of what is piped here until it ends and the process exits, or until the deadline."""
     stdout, stderr = bytearray(), bytearray()
     exit_fd = os.pidfd_open(process.pid)
     try:
-        with process.stdout, process.stderr, selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ, stdout)
-            selector.register(process.stderr, selectors.EVENT_READ, stderr)
+        with contextlib.ExitStack() as opened:
+            selector = opened.enter_context(selectors.DefaultSelector())
+            for pipe, kept in ((process.stdout, stdout), (process.stderr, stderr)):
+                if pipe is not None:
+                    selector.register(opened.enter_context(pipe), selectors.EVENT_READ, kept)
             selector.register(exit_fd, selectors.EVENT_READ, None)
             while selector.get_map():
                 remaining = deadline - time.monotonic()

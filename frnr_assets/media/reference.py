@@ -16,6 +16,7 @@ from frnr_assets.media.ffmpeg import FFmpeg, input_args, progress_frames, run_ff
 from frnr_assets.media.moments import mean_and_std
 from frnr_assets.media.probe import ClipUnusable, Probe, probe_source
 from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner, refuse_without_space
+from frnr_assets.vocabulary import FULL_CLIP, sample_mode
 
 # libvmaf crashes on a side of 16 pixels or less, after the crop.
 MIN_SIDE = 17
@@ -55,10 +56,20 @@ class WorkingFormat:
     filters: str
 
     @property
+    def chroma(self) -> str:
+        """Return the chroma subsampling: "420", "422" or "444"."""
+        return self.pix_fmt[3:6]
+
+    @property
+    def bit_depth(self) -> int:
+        """Return the bits per sample."""
+        return int(self.pix_fmt[7:].removesuffix("le") or 8)
+
+    @property
     def frame_bytes(self) -> int:
         """Return the bytes of one frame."""
-        samples = {"420": 1.5, "422": 2, "444": 3}[self.pix_fmt[3:6]]
-        return int(self.width * self.height * samples * (2 if self.pix_fmt.endswith("le") else 1))
+        samples = {"420": 1.5, "422": 2, "444": 3}[self.chroma]
+        return int(self.width * self.height * samples * (2 if self.bit_depth > 8 else 1))
 
 
 def working_format(probe: Probe, encoder: Encoder) -> WorkingFormat:
@@ -104,6 +115,42 @@ def index_timing(rate: Fraction) -> str:
     x264's CRF depends on frame durations, and pairing two files by their own timestamps goes wrong silently.
     """
     return f"settb={rate.denominator}/{rate.numerator},setpts=N"
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The frames of a clip that are encoded and scored.
+
+    Attributes:
+        first: index of the first of them.
+        frames: how many they are.
+        clip_mode: what rows say: "full", or "sample_<N>s" for the centre N seconds.
+    """
+
+    first: int
+    frames: int
+    clip_mode: str = FULL_CLIP
+
+    @property
+    def filters(self) -> str:
+        """The beginning of a filter chain that lets only these frames of the source through; empty for all."""
+        if self.clip_mode == FULL_CLIP:
+            return ""
+        return f"trim=start_frame={self.first}:end_frame={self.first + self.frames},"
+
+
+def excerpt(frames: int, rate: Fraction, sample_clip_seconds: float) -> Excerpt:
+    """Choose the frames of a clip that are encoded and scored: those of its centre, by index at its nominal rate.
+
+    Args:
+        frames: how many the clip has.
+        rate: its nominal rate.
+        sample_clip_seconds: how much of it is wanted; 0 for all. A clip that is not longer is taken whole.
+    """
+    if not sample_clip_seconds or frames * rate.denominator <= sample_clip_seconds * rate.numerator:
+        return Excerpt(0, frames)
+    wanted = max(1, round(sample_clip_seconds * rate))
+    return Excerpt((frames - wanted) // 2, wanted, sample_mode(sample_clip_seconds))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 from frnr_assets.media.encode import Distortion, encode_distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
 from frnr_assets.media.process import ToolFailed
-from frnr_assets.media.reference import Reference
-from frnr_assets.media.score import Score, score_distortions, score_memory_bytes
+from frnr_assets.media.reference import Excerpt, Reference
+from frnr_assets.media.score import Score, score_distortions
 from frnr_assets.media.toolchain import Toolchain
+from frnr_assets.media.vmaf_backends import score_memory_bytes
 
 # Part of every row's identity. Raise it when the same inputs would give other values.
 RECIPE_VERSION = "1"
@@ -44,11 +45,21 @@ class SweepRequest:
 
 @dataclass(frozen=True)
 class CellMeasured:
-    """A cell that was encoded and scored; the encode is deleted when the consumer asks for the next cell."""
+    """A cell that was encoded and scored; the encode is deleted when the consumer asks for the next cell.
+
+    Attributes:
+        clip: clip key.
+        crf: the CRF.
+        reference: the clip's facts.
+        part: the frames that were encoded and scored.
+        distortion: the encode.
+        score: its scores.
+    """
 
     clip: str
     crf: int
     reference: Reference
+    part: Excerpt
     distortion: Distortion
     score: Score
 
@@ -154,7 +165,7 @@ class _Sweep:
             task=partial(_score, self.request, distortions, self.toolchain, folder),
             finish=partial(self._score_finished, crfs),
             rank=(_SCORE_FIRST, self.index),
-            memory_bytes=score_memory_bytes(working.frame_bytes, len(crfs)),
+            memory_bytes=score_memory_bytes(working.frame_bytes, len(crfs), self.toolchain.vmaf),
             split=partial(self._split, crfs) if len(crfs) > 1 else None,
         )
 
@@ -171,7 +182,10 @@ class _Sweep:
         if failure is None:
             scores = zip(crfs, future.result(), strict=True)
             clip, reference = request.clip, request.reference
-            return Step(tuple(CellMeasured(clip, crf, reference, self._encoded[crf], score) for crf, score in scores))
+            part = self.toolchain.settings.part_of(reference)
+            return Step(
+                tuple(CellMeasured(clip, crf, reference, part, self._encoded[crf], score) for crf, score in scores)
+            )
         if len(crfs) > 1 and isinstance(failure, ToolFailed) and failure.result is not None:
             return Step(then=tuple(self._split(crfs, len(crfs))))
         return Step(tuple(self._failed(crf, failure) for crf in crfs))
@@ -207,7 +221,8 @@ def _score(request: SweepRequest, distortions: dict[int, Path], toolchain: Toolc
             request.source,
             request.reference,
             list(distortions.values()),
-            vmaf_model=toolchain.vmaf_model,
+            part=toolchain.settings.part_of(request.reference),
+            vmaf=toolchain.vmaf,
             ffmpeg=toolchain.ffmpeg,
             runner=toolchain.runner,
             limits=toolchain.limits,

@@ -1,11 +1,14 @@
 """Everything that a measurement is made with, checked once at start-up."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field, replace
 
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.ffmpeg import FFmpeg, inspect_ffmpeg, locate_ffmpeg, require_encoder, require_vmaf_model
 from frnr_assets.media.process import TimeLimits, ToolError, ToolRunner
+from frnr_assets.media.vmaf import VmafSettings
+from frnr_assets.media.vmaf_backends import open_tool
 
 # ffmpeg's options, without stream specifiers, that the recipes set, their other names, and the lists of options that
 # could hold them. A second one would win over the recipe, and the row would say something else than what was done.
@@ -18,6 +21,23 @@ RECIPE_OPTIONS = frozenset(
 
 
 @dataclass(frozen=True)
+class ToolSettings:
+    """Which tools to use, and how.
+
+    Attributes:
+        encode: how distortions are made.
+        vmaf: how they are scored.
+        limits: how long a program may take.
+        ffmpeg_path: an ffmpeg to use; None for the one that imageio-ffmpeg brings.
+    """
+
+    encode: EncodeSettings
+    vmaf: VmafSettings
+    limits: TimeLimits = field(default_factory=TimeLimits)
+    ffmpeg_path: str | None = None
+
+
+@dataclass(frozen=True)
 class Toolchain:
     """The tools and settings of a measurement.
 
@@ -25,7 +45,7 @@ class Toolchain:
         ffmpeg: the executable.
         settings: encoder, preset and extra parameters.
         encoder_version: encoder and version of its library, such as ``libx264-165``.
-        vmaf_model: model built into libvmaf.
+        vmaf: how distortions are scored.
         libvmaf_version: as libvmaf reports it.
         limits: how long a program may take.
         runner: starts the programs.
@@ -34,17 +54,24 @@ class Toolchain:
     ffmpeg: FFmpeg
     settings: EncodeSettings
     encoder_version: str
-    vmaf_model: str
+    vmaf: VmafSettings
     libvmaf_version: str
     limits: TimeLimits
     runner: ToolRunner
 
 
-def encode_settings(encoder: str, preset: str, extra_params: tuple[str, ...], sweep: tuple[int, ...]) -> EncodeSettings:
+def encode_settings(
+    encoder: str,
+    preset: str,
+    extra_params: tuple[str, ...],
+    sweep: tuple[int, ...],
+    sample_clip_seconds: float = 0.0,
+) -> EncodeSettings:
     """Check an encoder's configuration against what is known of the encoder.
 
     Raises:
-        ToolError: unknown encoder, unknown preset, a CRF outside its range, or a parameter that would undo the recipe.
+        ToolError: unknown encoder, unknown preset, a CRF outside its range, a parameter that would undo the recipe, or
+            an impossible sample.
     """
     known = ENCODERS.get(encoder)
     if known is None:
@@ -59,7 +86,9 @@ def encode_settings(encoder: str, preset: str, extra_params: tuple[str, ...], sw
     taken = [option for option in options if option[1:].partition(":")[0] in RECIPE_OPTIONS]
     if taken:
         raise ToolError(f"extra_params has {taken[0]}, which the recipe sets itself")
-    return EncodeSettings(known, preset, extra_params)
+    if not (math.isfinite(sample_clip_seconds) and sample_clip_seconds >= 0):
+        raise ToolError(f"sample_clip_seconds is {sample_clip_seconds}; it can be a number of seconds, or 0 for all")
+    return EncodeSettings(known, preset, extra_params, float(sample_clip_seconds))
 
 
 def open_ffmpeg(configured: str | None, runner: ToolRunner) -> FFmpeg:
@@ -71,23 +100,28 @@ def open_ffmpeg(configured: str | None, runner: ToolRunner) -> FFmpeg:
     return inspect_ffmpeg(locate_ffmpeg(configured), runner)
 
 
-def open_toolchain(
-    ffmpeg: FFmpeg, settings: EncodeSettings, *, vmaf_model: str, limits: TimeLimits, runner: ToolRunner
-) -> Toolchain:
-    """Check that this ffmpeg has the encoder, the libvmaf filter and the model, and learn their versions.
+def open_toolchain(tools: ToolSettings, runner: ToolRunner) -> Toolchain:
+    """Check that ffmpeg has the encoder, and ffmpeg or the executable the VMAF models, and learn their versions.
 
     Raises:
         ToolError: one of them is missing; the message says which.
     """
-    encoder = settings.encoder
+    ffmpeg = open_ffmpeg(tools.ffmpeg_path, runner)
+    encoder, tool = tools.encode.encoder, tools.vmaf.tool
     version = require_encoder(ffmpeg, encoder.name, encoder.version_pattern, runner)
-    libvmaf_version = require_vmaf_model(ffmpeg, vmaf_model, runner)
+    vmaf, models = tools.vmaf, tools.vmaf.models.models
+    if tool is None:
+        for model in models:
+            libvmaf_version = require_vmaf_model(ffmpeg, model, runner)
+    else:
+        tool, libvmaf_version = open_tool(tool, models, runner)
+        vmaf = replace(vmaf, tool=tool)
     return Toolchain(
         ffmpeg=ffmpeg,
-        settings=settings,
+        settings=tools.encode,
         encoder_version=f"{encoder.name}-{version}",
-        vmaf_model=vmaf_model,
+        vmaf=vmaf,
         libvmaf_version=libvmaf_version,
-        limits=limits,
+        limits=tools.limits,
         runner=runner,
     )

@@ -15,7 +15,7 @@ from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES
 from frnr_assets.corpus.publish import current_version
-from frnr_assets.corpus.schema import CORPUS_ROW_KEYS
+from frnr_assets.corpus.schema import ROW_SCHEMA
 from frnr_assets.definitions import build_definitions
 from frnr_assets.engine.attempts import MAX_ATTEMPTS
 from frnr_assets.media.ffmpeg import FFmpeg
@@ -39,7 +39,7 @@ def test_clips_become_a_corpus(project: Project) -> None:
     version = current_version(project.tables.corpus)
     assert version is not None
     corpus = pl.read_parquet(version)
-    assert tuple(corpus.columns) == CORPUS_ROW_KEYS
+    assert corpus.columns == ROW_SCHEMA.names
     assert corpus.select("crf", "nr_mos", "width", "height").sort("width", "crf").rows() == [
         (23, 3.5, 64, 48),
         (38, 3.5, 64, 48),

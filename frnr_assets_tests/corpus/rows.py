@@ -29,6 +29,7 @@ def feature_row(clip: str = "a", crf: int = 18, **changes: Any) -> dict[str, Any
         "crf": crf,
         "vmaf_score": 100.0 - crf,
         "exit_status": 0,
+        "clip_mode": "full",
         "nr_mos": 3.25,
         "extra_params": [],
         **changes,

@@ -26,7 +26,7 @@ from frnr_assets.corpus.publish import (
     published_rows,
     read_version,
 )
-from frnr_assets.corpus.schema import CORPUS_ROW_KEYS, ROW_SCHEMA
+from frnr_assets.corpus.schema import ROW_SCHEMA
 from frnr_assets.corpus.store import to_polars
 from frnr_assets.vocabulary import CAVEAT
 from frnr_assets_tests.corpus.rows import MOS_SCALE, SWEEP, corpus_frame, feature_row, sweep_rows
@@ -83,7 +83,7 @@ def test_what_is_read_back_is_what_was_measured(tmp_path: Path) -> None:
 def test_columns_that_are_not_in_the_contract_stay_behind(tmp_path: Path) -> None:
     rows = _corpus("a").select(pl.lit("a").alias("clip"), pl.all().reverse(), pl.lit(1).alias("recorded_ns"))
     publication = _publish(rows.select(reversed(rows.columns)), tmp_path)
-    assert read_version(publication.path).schema.names == list(CORPUS_ROW_KEYS)
+    assert read_version(publication.path).schema.names == ROW_SCHEMA.names
 
 
 @pytest.mark.parametrize("sweep", [(18, 23, 38), (5, 18, 40)], ids=str)
@@ -147,7 +147,7 @@ def test_a_trainer_reads_the_corpus_with_one_line(tmp_path: Path, library: str, 
             types["crf"] in {"INTEGER", "BIGINT"},
             [row[position] for row in found.fetchall()],
         )
-    assert names == list(CORPUS_ROW_KEYS)
+    assert names == ROW_SCHEMA.names
     assert integer
     assert sorted(crfs) == [5, 5, 18, 18, 28, 28]
 

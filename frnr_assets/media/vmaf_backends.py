@@ -1,0 +1,252 @@
+"""The two programs that run libvmaf: ffmpeg with its filter, and Netflix's ``vmaf`` executable fed through pipes."""
+
+import json
+import os
+import random
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from frnr_assets.media.ffmpeg import INSPECT_TIMEOUT_S, FFmpeg, input_args, last_line, run_ffmpeg
+from frnr_assets.media.process import TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner
+from frnr_assets.media.reference import Excerpt, Reference, WorkingFormat, index_timing
+from frnr_assets.media.vmaf import CANONICAL6_EXTRACTORS, VmafModel, VmafSettings, VmafTool
+
+# Disables AVX2 and AVX-512; what is left agrees with libvmaf's portable code.
+_PORTABLE = ("--cpumask", "24")
+# Widths for which libvmaf 3.2.0 is wrong with AVX2, with AVX-512, or with both.
+_NOISE_WIDTHS, _NOISE_HEIGHT = (136, 200, 332, 340), 72
+# The last digit of libvmaf's logs.
+_ROUNDING = 1.5e-6
+
+# Resident memory of a score with the filter: one part for the decoders of the reference, one for each distortion and
+# its libvmaf. Measured at 540p, 1080p and 2160p; `make bench` prints it.
+_BASE_BYTES, _FRAMES, _FRAMES_PER_CELL = 60 << 20, 14, 54
+# With the executable distortions are scored one after the other, by three programs.
+_TOOL_BASE_BYTES, _TOOL_FRAMES = 120 << 20, 68
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Distortions to be scored against their reference.
+
+    Attributes:
+        source: the uploaded file.
+        reference: its facts.
+        part: the frames of it that were encoded.
+        distortions: the encodes.
+    """
+
+    source: Path
+    reference: Reference
+    part: Excerpt
+    distortions: tuple[Path, ...]
+
+    @property
+    def reference_leg(self) -> str:
+        """The filters that lead from the source to the frames that are scored."""
+        return f"{self.part.filters}{self.distortion_leg}"
+
+    @property
+    def distortion_leg(self) -> str:
+        """The filters that lead from an encode to the frames that are scored."""
+        return f"{self.reference.working.filters},{index_timing(self.reference.probe.rate)}"
+
+    def timeout_s(self, limits: TimeLimits, cells: int) -> float:
+        """Return how long scoring that many of them may take, in seconds."""
+        working = self.reference.working
+        return limits.timeout_s(working.width, working.height, self.part.frames * cells)
+
+
+def log_name(index: int) -> str:
+    """Return the name of the log of a distortion."""
+    return f"{index}.json"
+
+
+def score_with_filter(
+    pairs: Pairs, *, vmaf: VmafSettings, ffmpeg: FFmpeg, runner: ToolRunner, limits: TimeLimits, scratch: Path
+) -> list[tuple[ToolResult, float]]:
+    """Score all pairs in one ffmpeg, which decodes the reference once; return its run and each pair's share, in s.
+
+    Raises:
+        ToolFailed: the run failed.
+    """
+    working, count = pairs.reference.working, len(pairs.distortions)
+    model = vmaf.models.of(working.height).argument(scratch)
+    features = "|".join(f"name={name}" for name in vmaf.extractors(working.width, working.height))
+    graph = [f"[{count}:V:0]{pairs.reference_leg},split={count}" + "".join(f"[r{i}]" for i in range(count))]
+    for i in range(count):
+        graph.append(f"[{i}:V:0]{pairs.distortion_leg}[d{i}]")
+        options = f"model={model}:feature={features}:log_fmt=json:log_path={log_name(i)}"
+        graph.append(f"[d{i}][r{i}]libvmaf={options}[o{i}]")
+    inputs = [arg for path in (*pairs.distortions, pairs.source) for arg in input_args(path)]
+    outputs = [arg for i in range(count) for arg in ("-map", f"[o{i}]", "-f", "null", "-")]
+    args = ["-filter_complex_threads", "1", *inputs, "-filter_complex", ";".join(graph), *outputs]
+    result = run_ffmpeg(ffmpeg, args, "score", runner=runner, cwd=scratch, timeout_s=pairs.timeout_s(limits, count))
+    return [(result, result.wall_s / count)] * count
+
+
+def score_with_tool(
+    pairs: Pairs, *, vmaf: VmafSettings, ffmpeg: FFmpeg, runner: ToolRunner, limits: TimeLimits, scratch: Path
+) -> list[tuple[ToolResult, float]]:
+    """Score one pair after the other with the executable; return each pair's run and wall-clock seconds.
+
+    Two ffmpegs decode the legs into pipes, so that no raw frame is written to disk.
+
+    Raises:
+        ToolFailed: a run failed.
+    """
+    if vmaf.tool is None:
+        raise ValueError("no executable is configured")
+    working = pairs.reference.working
+    timeout_s = pairs.timeout_s(limits, 1)
+    results = []
+    for index, distortion in enumerate(pairs.distortions):
+        pipes = [os.pipe() for _ in range(2)]
+        (reference_fd, distortion_fd) = (read for read, _ in pipes)
+        command = build_vmaf_command(
+            vmaf.tool,
+            f"/dev/fd/{reference_fd}",
+            f"/dev/fd/{distortion_fd}",
+            working,
+            model=vmaf.models.of(working.height).argument(scratch),
+            extractors=vmaf.extractors(working.width, working.height),
+            log=log_name(index),
+        )
+        legs = ((pairs.source, pairs.reference_leg), (distortion, pairs.distortion_leg))
+        with ThreadPoolExecutor(len(legs)) as feeders:
+            feeding = [
+                feeders.submit(
+                    _feed, path, filters, write, ffmpeg=ffmpeg, runner=runner, cwd=scratch, timeout_s=timeout_s
+                )
+                for (path, filters), (_, write) in zip(legs, pipes, strict=True)
+            ]
+            result = runner.run(command, cwd=scratch, timeout_s=timeout_s, inherited=(reference_fd, distortion_fd))
+        _refuse_failure(result, feeding)
+        results.append((result, result.wall_s))
+    return results
+
+
+def _feed(
+    path: Path, filters: str, pipe: int, *, ffmpeg: FFmpeg, runner: ToolRunner, cwd: Path, timeout_s: float
+) -> None:
+    args = [*input_args(path), "-map", "0:V:0", "-vf", filters, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
+    run_ffmpeg(ffmpeg, args, "decode for the score", runner=runner, cwd=cwd, timeout_s=timeout_s, stdout=pipe)
+
+
+def _refuse_failure(result: ToolResult, feeding: Sequence[Future[None]]) -> None:
+    """Refuse a score of which some program failed, for the reason of the one that failed first."""
+    failures = [failure for future in feeding if (failure := future.exception())]
+    for failure in failures:
+        # A decode whose reader is gone fails because of the reader.
+        if not (isinstance(failure, ToolFailed) and "Broken pipe" in failure.detail):
+            raise failure
+    if result.returncode < 0:
+        raise ToolFailed(f"score failed: vmaf was ended by signal {-result.returncode}", result)
+    if result.returncode != 0:
+        raise ToolFailed(f"score failed: {last_line(result.stderr)}", result)
+    if failures:
+        raise ToolFailed("score failed: vmaf stopped before the last frame", result)
+
+
+def build_vmaf_command(
+    tool: VmafTool,
+    reference: str,
+    distortion: str,
+    working: WorkingFormat,
+    *,
+    model: str,
+    extractors: Sequence[str],
+    log: str,
+) -> list[str]:
+    """Return the command that scores raw frames with the executable.
+
+    Args:
+        tool: the executable.
+        reference: path of the reference's raw frames.
+        distortion: path of the distortion's raw frames.
+        working: their size and format.
+        model: ``version=...`` or ``path=...``; a colon would end the path.
+        extractors: libvmaf's names of what is computed beside the model.
+        log: path of the JSON log that it writes.
+    """
+    return [
+        *(tool.path, "--reference", reference, "--distorted", distortion),
+        *("--width", str(working.width), "--height", str(working.height)),
+        *("--pixel_format", working.chroma, "--bitdepth", str(working.bit_depth), "--model", model),
+        *(arg for name in extractors for arg in ("--feature", name)),
+        *("--json", "--output", log, "--quiet", *tool.args),
+    ]
+
+
+def open_tool(tool: VmafTool, models: Sequence[VmafModel], runner: ToolRunner) -> tuple[VmafTool, str]:
+    """Try the executable; return it with the arguments that it needs, and the version of its libvmaf.
+
+    The vmaf of libvmaf 3.2.0 computes ADM wrongly with AVX2 and AVX-512, by up to 8 VMAF points, for about a third of
+    all frame widths. So it is compared with its own portable code, and has to use that where they differ. Arguments
+    that choose the code (``--cpumask``, ``--backend``) are left alone.
+
+    Raises:
+        ToolError: there is no such executable, it does not work, or it has no such model.
+    """
+    for model in models:
+        log = _score_noise(tool, model, _NOISE_WIDTHS[0], runner)
+    version = str(log["version"])
+    chosen = any(arg.startswith(("--cpumask", "--backend")) for arg in tool.args)
+    portable = replace(tool, args=(*tool.args, *_PORTABLE))
+    for width in () if chosen else _NOISE_WIDTHS:
+        runs = [_score_noise(each, models[0], width, runner)["frames"] for each in (tool, portable)]
+        if not _agree(*([frame["metrics"] for frame in frames] for frames in runs)):
+            return portable, version
+    return tool, version
+
+
+def _agree(found: Sequence[Mapping[str, float]], expected: Sequence[Mapping[str, float]]) -> bool:
+    pairs = zip(found, expected, strict=True)
+    return all(abs(one[name] - other[name]) <= _ROUNDING for one, other in pairs for name in one.keys() & other.keys())
+
+
+def _score_noise(tool: VmafTool, model: VmafModel, width: int, runner: ToolRunner) -> dict[str, Any]:
+    """Score noise against other noise of that width, and return the log."""
+    working = WorkingFormat(width, _NOISE_HEIGHT, "yuv420p", "")
+    noise = random.Random(width)  # noqa: S311 - a picture, the same every time
+    with tempfile.TemporaryDirectory(prefix="frnr-inspect-") as name:
+        folder = Path(name)
+        for leg in ("reference.yuv", "distortion.yuv"):
+            (folder / leg).write_bytes(noise.randbytes(2 * working.frame_bytes))
+        command = build_vmaf_command(
+            tool,
+            "reference.yuv",
+            "distortion.yuv",
+            working,
+            model=model.argument(folder),
+            extractors=CANONICAL6_EXTRACTORS,
+            log=log_name(0),
+        )
+        try:
+            result = runner.run(command, cwd=folder, timeout_s=INSPECT_TIMEOUT_S)
+        except ToolFailed as error:
+            raise ToolError(
+                f"{error.reason}; install Netflix's vmaf or set vmaf_path, or use vmaf_backend libvmaf"
+            ) from error
+        if "unrecognized option" in result.stderr:
+            raise ToolError(f"vmaf_args: {result.stderr.splitlines()[0]}")
+        if "loading model" in result.stderr:
+            raise ToolError(f"{tool.path} has no model {model.name}, or cannot read it: {last_line(result.stderr)}")
+        try:
+            log: dict[str, Any] = json.loads((folder / log_name(0)).read_text())
+            if result.returncode == 0 and "version" in log and log["frames"]:
+                return log
+        except (OSError, ValueError, KeyError):
+            pass
+    raise ToolError(f"{tool.path} does not work as vmaf: `{result.command}`: {last_line(result.stderr)}")
+
+
+def score_memory_bytes(frame_bytes: int, cells: int, vmaf: VmafSettings) -> int:
+    """Estimate the peak resident memory of scoring that many distortions together."""
+    if vmaf.tool is not None:
+        return _TOOL_BASE_BYTES + _TOOL_FRAMES * frame_bytes
+    return _BASE_BYTES + (_FRAMES + _FRAMES_PER_CELL * cells) * frame_bytes
