@@ -1,22 +1,79 @@
 """The command `frnr`."""
 
 import argparse
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from dagster._core.errors import DagsterExecutionInterruptedError
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
-from frnr_assets.demo import run_demo
+from frnr_assets.corpus.dataset import Dataset
+from frnr_assets.corpus.export import SUFFIXES
+from frnr_assets.corpus.locks import Busy
+from frnr_assets.corpus.manifests.records import ManifestError
+from frnr_assets.corpus.publish import CorpusInvalid
+from frnr_assets.doctor import examine
+from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR, extract
 from frnr_assets.media.process import ToolError
+from frnr_assets.settings import Settings, SettingsError, in_words, load_settings
 
-_OK, _FAILED = 0, 1
+_OK, _FAILED, _USAGE = 0, 1, 2
+
+# Settings of the assets alone.
+_NO_FLAGS = {"datasets", "automation", "download_threads", "download_failures_warn"}
+# Those that are lists: with commas in between, or given again and again where an element may have a comma.
+_WITH_COMMAS = {"crf_sweep", "extra_features"}
+_REPEATED = {"extra_params", "vmaf_args", "allowed_roots"}
+_RUNBOOK = {"scratch_dir": str(SCRATCH_DIR), "encode_dir": str(ENCODE_DIR)}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, or 1 when it failed; argparse exits with 2 on wrong usage."""
-    parser = argparse.ArgumentParser(prog="frnr", description="Full-reference rows from no-reference datasets.")
+    """Run the command and return its exit status.
+
+    Returns:
+        0; 1 when some clips failed, or the command was interrupted or could not go on; 2 on wrong usage, which
+        includes settings and manifests that cannot be used. argparse exits with 2 by itself.
+    """
+    arguments = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except (SettingsError, ManifestError, ToolError) as error:
+        _complain(str(error))
+        return _USAGE
+    except (Busy, CorpusInvalid) as error:
+        _complain(str(error))
+    except OSError as error:
+        _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        _complain("interrupted; what was done is kept, the same command goes on from there")
+    return _FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="frnr",
+        description="Full-reference rows from no-reference datasets. Every setting is a flag here and an entry of the "
+        "same name in frnr.toml, in the folder that the command is run in; a flag goes before the file.",
+        epilog="Exit status: 0; 1 when some clips failed or the command was interrupted; 2 on wrong usage.",
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
-    demo = commands.add_parser("demo", help="make a few clips and take them through the whole graph")
+    _add_extract(commands)
+    doctor = commands.add_parser(
+        "doctor",
+        help="check tools, encoders, models, disks and datasets, and say how to mend what is missing",
+        description="Check the tools, encoders, models, disks and datasets of a configuration.",
+    )
+    _add_settings(doctor)
+    doctor.set_defaults(run=_doctor)
+    demo = commands.add_parser(
+        "demo",
+        help="make a few clips and take them through the whole graph of assets",
+        description="Make a few clips and take them through the whole graph of assets.",
+    )
     demo.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes (default: %(default)s)")
     demo.add_argument(
         "--instance-config",
@@ -24,19 +81,150 @@ def main(argv: list[str] | None = None) -> int:
         default=Path("dagster.yaml"),
         help="Dagster's configuration (default: %(default)s)",
     )
-    arguments = parser.parse_args(argv)
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "extract",
+        help="make the rows of a dataset, without Dagster",
+        description="Make the rows of all clips of a manifest and write them to one file. What is measured is kept at "
+        "once, under extract in the data root; after an interruption, however hard, the same command goes on from "
+        "there. Clips that failed are in a file beside the output, named .failures.jsonl, with the reasons.",
+    )
+    parser.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        help="the manifest: JSON Lines, CSV, or the folder of a KonViD-150k score drop; if a dataset of frnr.toml has "
+        "it as its manifest, it is read as that declares",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help=f"the file of rows; its end, {' or '.join(SUFFIXES)}, is its format"
+    )
+    for name in ("clips_root", "format"):
+        parser.add_argument(f"--{_dashed(name)}", help=Dataset.model_fields[name].description)
+    parser.add_argument(
+        "--mos-scale",
+        type=_scale,
+        metavar="LOWEST,HIGHEST",
+        help=f"{Dataset.model_fields['mos_scale'].description} (default: 1,5)",
+    )
+    parser.add_argument(
+        "--retry-quarantined",
+        action="store_true",
+        help="try clips again that could not be used, although their files have not changed",
+    )
+    _add_settings(parser)
+    parser.set_defaults(run=_extract)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("settings", "each also an entry of frnr.toml")
+    for name, setting in Settings.model_fields.items():
+        if name not in _NO_FLAGS:
+            group.add_argument(f"--{_dashed(name)}", dest=f"setting_{name}", **_flag(name, setting))
+
+
+def _flag(name: str, setting: FieldInfo) -> dict[str, Any]:
+    """Return how argparse takes a setting; what it is worth is checked with the rest of the settings."""
+    default = _RUNBOOK.get(name, setting.default)
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    text = (setting.description or "").partition("; default:")[0] if name in _RUNBOOK else setting.description
+    says_default = name not in _RUNBOOK and "default:" in (text or "")
+    known = "" if says_default else f" (default: {'none' if shown in {None, ''} else shown})"
+    help_text = f"{text}{known}".replace("%", "%%")
+    if setting.annotation is bool:
+        return {"action": argparse.BooleanOptionalAction, "help": help_text, "default": None}
+    if name in _REPEATED:
+        return {"action": "append", "metavar": "VALUE", "help": f"{help_text}; may be given several times"}
+    if name in _WITH_COMMAS:
+        return {"type": _list_of(int if name == "crf_sweep" else str), "metavar": "A,B,...", "help": help_text}
+    return {"metavar": "VALUE", "help": help_text}
+
+
+def _dashed(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    def parse(text: str) -> list[Any]:
+        try:
+            return [kind(part) for part in text.split(",") if part.strip()]
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 18,23,28") from error
+
+    return parse
+
+
+def _scale(text: str) -> tuple[float, float]:
+    try:
+        lowest, highest = map(float, text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers such as 1,5") from error
+    return lowest, highest
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    given = {name: getattr(arguments, f"setting_{name}", None) for name in Settings.model_fields}
+    return load_settings(Path.cwd(), {name: value for name, value in given.items() if value is not None})
+
+
+def _dataset(arguments: argparse.Namespace, settings: Settings) -> Dataset:
+    manifest = arguments.input.absolute()
+    if not manifest.exists():
+        raise ManifestError(f"--input {arguments.input}: there is no such file")
+    flags = {name: getattr(arguments, name) for name in ("clips_root", "format", "mos_scale")}
+    given = {name: value for name, value in flags.items() if value is not None}
+    declared = next((dataset for dataset in settings.datasets if dataset.manifest == manifest), None)
+    known = declared.model_dump() if declared else {"name": manifest.stem, "manifest": manifest}
+    try:
+        return Dataset.model_validate({**known, **given}).under(Path.cwd())
+    except ValidationError as error:
+        raise SettingsError(in_words(error)) from None
+
+
+def _extract(arguments: argparse.Namespace) -> int:
+    # Ended like with Ctrl-C, so that what was measured is written.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if arguments.output.suffix not in SUFFIXES:
+        raise SettingsError(f"--output {arguments.output}: it can end in {' or '.join(SUFFIXES)}")
+    settings = _settings(arguments)
+    dataset = _dataset(arguments, settings)
+    done = extract(dataset, arguments.output, settings, retry_quarantined=arguments.retry_quarantined)
+    _complain(f"{done.rows} rows in {done.output}") if done.rows else _complain("no row yet")
+    if done.failures:
+        _complain(f"{done.failures} failures, with their reasons, in {done.failures_file}")
+    if done.interrupted:
+        raise KeyboardInterrupt
+    return _FAILED if done.failures else _OK
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    healthy = True
+    for diagnosis in examine(_settings(arguments)):
+        healthy &= diagnosis.works or not diagnosis.needed
+        mark = "ok" if diagnosis.works else "MISSING" if diagnosis.needed else "not there"
+        print(f"{mark:<10}{diagnosis.what:<24}{diagnosis.found}", flush=True)  # noqa: T201 - what was asked for
+    return _OK if healthy else _FAILED
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    # Dagster takes a second to load, and only the demo needs it.
+    from dagster._core.errors import DagsterExecutionInterruptedError  # noqa: PLC0415
+
+    from frnr_assets.demo import run_demo  # noqa: PLC0415
+
     try:
         run_demo(arguments.folder, arguments.instance_config)
-    except OSError as error:
-        print(f"frnr: {error.filename}: {error.strerror}", file=sys.stderr)  # noqa: T201
-        return _FAILED
-    except ToolError as error:
-        print(f"frnr: {error}", file=sys.stderr)  # noqa: T201 - the command talks to a person at a terminal
-        return _FAILED
-    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
-        print("frnr: interrupted; what was done is kept, the same command goes on from there", file=sys.stderr)  # noqa: T201
-        return _FAILED
+    except DagsterExecutionInterruptedError as error:
+        raise KeyboardInterrupt from error
     return _OK
+
+
+def _complain(line: str) -> None:
+    print(f"frnr: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the command talks to a person at a terminal
 
 
 if __name__ == "__main__":

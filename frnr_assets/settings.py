@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from dagster._utils.schedules import is_valid_cron_schedule
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from frnr_assets.corpus.backlog import Recipe
 from frnr_assets.corpus.dataset import Columns, Dataset
 from frnr_assets.media.encode import EncodeSettings
-from frnr_assets.media.process import ToolError
+from frnr_assets.media.process import TimeLimits, ToolError
 from frnr_assets.media.reference import KeptFormat
-from frnr_assets.media.toolchain import encode_settings
+from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafBackend, VmafSettings, is_path, vmaf_settings
 from frnr_assets.vocabulary import (
     DEFAULT_CRF_SWEEP,
@@ -47,6 +46,9 @@ class Automation(BaseModel):
     @field_validator("cron")
     @classmethod
     def _is_cron(cls, cron: str) -> str:
+        # Only a schedule needs Dagster, which takes a second to load.
+        from dagster._utils.schedules import is_valid_cron_schedule  # noqa: PLC0415
+
         if not is_valid_cron_schedule(cron):
             raise ValueError(f"{cron!r} is no cron schedule such as '0 3 * * *'")
         return cron
@@ -133,6 +135,15 @@ class Settings(BaseModel):
         """Return how distortions are scored."""
         return vmaf_settings(self.vmaf_model, self.extra_features, self.vmaf_backend, self.vmaf_path, self.vmaf_args)
 
+    def tools(self) -> ToolSettings:
+        """Return which tools are used, and how."""
+        return ToolSettings(
+            encode=self.encode_settings(),
+            vmaf=self.vmaf_settings(),
+            limits=TimeLimits(self.tool_base_seconds, self.tool_seconds_per_megapixel),
+            ffmpeg_path=None if self.ffmpeg_path is None else str(self.ffmpeg_path),
+        )
+
     def recipe(self) -> Recipe:
         """Return what the rows of a complete clip have been made with."""
         return Recipe(
@@ -156,6 +167,11 @@ def _model_of(place: tuple[int | str, ...]) -> type[BaseModel]:
         case ("automation", _):
             return Automation
     return Settings
+
+
+def in_words(error: ValidationError) -> str:
+    """Return what is wrong with settings, in a sentence for each that is wrong."""
+    return "; ".join(map(_in_words, error.errors()))
 
 
 def _in_words(problem: ErrorDetails) -> str:
@@ -189,7 +205,7 @@ def load_settings(folder: Path, flags: Mapping[str, Any] | None = None) -> Setti
         problems = error.errors()
         in_file = path.exists() and not all(problem["loc"] and problem["loc"][0] in given for problem in problems)
         where = f"{path}: " if in_file or not given else ""
-        raise SettingsError(f"{where}{'; '.join(map(_in_words, problems))}") from None
+        raise SettingsError(f"{where}{in_words(error)}") from None
     paths = {name: getattr(settings, name) for name in ("data_root", "scratch_dir", "encode_dir", "ffmpeg_path")}
     absolute: dict[str, object] = {name: path.parent / value for name, value in paths.items() if value is not None}
     absolute["datasets"] = tuple(dataset.under(path.parent) for dataset in settings.datasets)

@@ -49,6 +49,16 @@ class Recipe:
         ]
         return pl.sum_horizontal(pl.lit(0), *each) * len(self.sweep)
 
+    def is_made(self) -> pl.Expr:
+        """Return the condition that a feature row was made with these settings."""
+        modes = [FULL_CLIP, sample_mode(self.sample_clip_seconds)] if self.sample_clip_seconds else [FULL_CLIP]
+        return (
+            self.is_of()
+            & pl.col("vmaf_model").is_in(self.vmaf_models)
+            & (pl.col("extra_params").list.join("\0") == "\0".join(self.extra_params))
+            & pl.col("clip_mode").is_in(modes)
+        )
+
     def is_of(self) -> pl.Expr:
         """Return the condition that a row is of this encoder, preset and sweep."""
         same = (pl.col("encoder") == self.encoder) & (pl.col("preset") == self.preset)
@@ -86,11 +96,8 @@ def backlog(tables: Tables, recipe: Recipe) -> Backlog:
     current = there.join(references, on=["clip", *_FILE], how="inner")
     in_quarantine = pl.col("quarantine_reason").is_not_null()
     usable = current.filter(~in_quarantine).with_columns(recipe.clip_mode())
-    rows = tables.feature_rows.read(columns=["src_sha256", "extra_params", "vmaf_model", "clip_mode"]).filter(
-        recipe.is_of()
-        & pl.col("vmaf_model").is_in(recipe.vmaf_models)
-        & (pl.col("extra_params").list.join("\0") == "\0".join(recipe.extra_params))
-    )
+    rows = tables.feature_rows.read(columns=["src_sha256", "extra_params", "vmaf_model", "clip_mode"])
+    rows = rows.filter(recipe.is_made())
     counted = rows.group_by("clip", "src_sha256", "clip_mode").agg(pl.col("crf").n_unique())
     measured = counted.filter(pl.col("crf") == len(recipe.sweep))
     lacking = usable.join(measured, on=["clip", "src_sha256", "clip_mode"], how="anti")

@@ -101,8 +101,7 @@ class Places:
         if not inside:
             raise RowRejected(
                 "outside roots",
-                f"it is in {folder}, outside the allowed roots; if that is right, add the folder to allowed_roots in "
-                "frnr.toml",
+                f"it is in {folder}, outside the allowed roots; if that is right, add the folder to allowed_roots",
             )
 
 

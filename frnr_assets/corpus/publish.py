@@ -125,7 +125,7 @@ def read_version(version: Path) -> pa.Table:
 
 
 def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int]) -> None:
-    schema = ROW_SCHEMA.with_metadata(_file_metadata(rows, sweep))
+    schema = ROW_SCHEMA.with_metadata(file_metadata(rows, sweep))
     ordered = rows.select(ROW_SCHEMA.names).sort("crf", "src", "encoder", "preset")
     for (crf,), part in ordered.group_by("crf", maintain_order=True):
         target = staging / f"crf={crf}"
@@ -137,7 +137,8 @@ def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int]) -
     sync(staging)
 
 
-def _file_metadata(rows: pl.DataFrame, sweep: Sequence[int]) -> dict[str, str]:
+def file_metadata(rows: pl.DataFrame, sweep: Sequence[int]) -> dict[str, str]:
+    """Return what the files of a corpus say of it: the caveat, schema version, sweep, row count, tools and models."""
     distinct = {
         name: ", ".join(sorted(rows[name].unique()))
         for name in ("encoder", "encoder_version", "preset", "vmaf_model", "ffmpeg_version", "vmaf_binary_version")

@@ -4,8 +4,8 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,20 +32,31 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Lend a temporary name; what was written under it becomes the file, durably and at once, when the block ends well.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; the file is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        sync(temporary)
+        temporary.replace(path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_parquet(table: pa.Table, path: Path) -> None:
     """Write a Parquet file durably: under a temporary name, synced, then renamed.
 
     Raises:
         OSError: the disk is full or the folder is not writable; no file of the final name is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with replacing(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-        sync(temporary)
-        temporary.replace(path)
-        sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class FileTable:

@@ -14,15 +14,21 @@ from av.video.reformatter import ColorPrimaries, ColorTrc
 from av.video.stream import VideoStream
 
 
-def _chroma(pix_fmt: av.VideoFormat) -> str:
-    """Name the chroma subsampling as in "420", "gray" or "rgb". ``pix_fmt`` is of 64 x 64 pixels."""
+def describe_pix_fmt(name: str) -> tuple[str, int]:
+    """Return the chroma subsampling, as in "420", "gray" or "rgb", and the bits per sample of a pixel format.
+
+    Raises:
+        ValueError: there is no such format.
+    """
+    pix_fmt = av.VideoFormat(name, 64, 64)
+    bit_depth = max(component.bits for component in pix_fmt.components)
     if pix_fmt.is_rgb or pix_fmt.has_palette:
-        return "rgb"
+        return "rgb", bit_depth
     if len(pix_fmt.components) < 3:
-        return "gray"
+        return "gray", bit_depth
     chroma = pix_fmt.components[1]
     names = {(2, 2): "420", (2, 1): "422", (1, 1): "444", (1, 2): "440", (4, 1): "411", (4, 4): "410"}
-    return names[64 // chroma.width, 64 // chroma.height]
+    return names[64 // chroma.width, 64 // chroma.height], bit_depth
 
 
 def _name(code_points: type[IntEnum], value: int) -> str:
@@ -45,7 +51,7 @@ def _probe(containers: str, path: str) -> dict[str, object]:
         codec = stream.codec_context
         if codec is None or codec.pix_fmt is None or not codec.width or not codec.height:
             raise ValueError("its video stream cannot be decoded")
-        pix_fmt = av.VideoFormat(codec.pix_fmt, 64, 64)
+        chroma, bit_depth = describe_pix_fmt(codec.pix_fmt)
         rate = stream.average_rate
         duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
         return {
@@ -54,8 +60,8 @@ def _probe(containers: str, path: str) -> dict[str, object]:
             "width": codec.width,
             "height": codec.height,
             "pix_fmt": codec.pix_fmt,
-            "chroma": _chroma(pix_fmt),
-            "bit_depth": max(component.bits for component in pix_fmt.components),
+            "chroma": chroma,
+            "bit_depth": bit_depth,
             "rate_num": rate.numerator if rate else 0,
             "rate_den": rate.denominator if rate else 1,
             "stream_duration_s": float(duration) if duration is not None else None,

@@ -83,29 +83,19 @@ def encode_distortion(
         ToolFailed: the encode failed, or does not have as many frames as went in.
     """
     output = "distortion.mp4"
-    encoder, rate = settings.encoder, reference.probe.rate
     part = settings.part_of(reference)
-    timing = index_timing(rate)
-    if encoder.declared_rate:
-        rate = rate.limit_denominator(_FINEST_RATE)
-        # On frames timed by index this filter only declares the rate. Without it ffmpeg declares a guess, and passes
-        # on the durations that the frames have in the source.
-        timing = f"{index_timing(rate)},fps={rate}"
+    filters = f"{part.filters}{reference.working.filters},"
     args = [
         *input_args(source),
-        *("-map", "0:V:0", "-vf", f"{part.filters}{reference.working.filters},{timing}"),
-        *("-fps_mode", "passthrough", "-enc_time_base", str(Fraction(1) / rate).replace("/", ":")),
-        *("-c:v", encoder.name, encoder.preset_option, settings.preset, "-crf", str(crf), "-threads", "1"),
-        *encoder.args,
-        *settings.extra_params,
-        *("-map_metadata", "-1", "-progress", "pipe:1", output),
+        *encoder_args(settings, crf, reference.probe.rate, filters=filters),
+        *("-progress", "pipe:1", output),
     ]
     what = f"encode at CRF {crf}"
     timeout_s = limits.timeout_s(reference.working.width, reference.working.height, part.frames)
     result = run_ffmpeg(ffmpeg, args, what, runner=runner, cwd=scratch, timeout_s=timeout_s)
     frames = progress_frames(result)
     try:
-        read = encoder.read_statistics
+        read = settings.encoder.read_statistics
         statistics = read(scratch / STATISTICS_FILE) if read else no_statistics(frames)
     except (OSError, ValueError) as error:
         refuse_without_space(scratch)
@@ -117,6 +107,35 @@ def encode_distortion(
         raise ToolFailed(f"{what} failed: {part.frames} frames went in, {came_out} came out", result)
     path = scratch / output
     return Distortion(path, path.stat().st_size, result.wall_s * 1000, statistics)
+
+
+def encoder_args(
+    settings: EncodeSettings, crf: int, rate: Fraction, *, filters: str, statistics: str = STATISTICS_FILE
+) -> list[str]:
+    """Return ffmpeg's arguments between input and output of an encode: frames timed by index, one thread, no metadata.
+
+    Args:
+        settings: encoder, preset, extra parameters.
+        crf: the constant rate factor.
+        rate: the nominal rate.
+        filters: what comes before the timing: empty, or ending in a comma.
+        statistics: where the encoder's statistics go, if it has any.
+    """
+    encoder = settings.encoder
+    timing = index_timing(rate)
+    if encoder.declared_rate:
+        rate = rate.limit_denominator(_FINEST_RATE)
+        # On frames timed by index this filter only declares the rate. Without it ffmpeg declares a guess, and passes
+        # on the durations that the frames have in the source.
+        timing = f"{index_timing(rate)},fps={rate}"
+    return [
+        *("-map", "0:V:0", "-vf", f"{filters}{timing}"),
+        *("-fps_mode", "passthrough", "-enc_time_base", str(Fraction(1) / rate).replace("/", ":")),
+        *("-c:v", encoder.name, encoder.preset_option, settings.preset, "-crf", str(crf), "-threads", "1"),
+        *(arg.replace(STATISTICS_FILE, statistics) for arg in encoder.args),
+        *settings.extra_params,
+        *("-map_metadata", "-1"),
+    ]
 
 
 def encode_memory_bytes(frame_bytes: int, preset: str, encoder: Encoder = LIBX264) -> int:

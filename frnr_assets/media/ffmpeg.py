@@ -18,6 +18,16 @@ _INSPECT_PREFIX = "frnr-inspect-"
 # "level+warning" puts the level in brackets on every line, which is how error lines are told from warnings.
 GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-v", "level+warning", "-xerror", "-filter_threads", "1")
 
+# What comes before a file that is opened.
+# -noautorotate: frames as coded. -apply_cropping codec: the size that the probe reports. -drop_changed: a stream that
+# changes its size or format in the middle is noticed instead of rescaled. -err_detect explode: a damaged bitstream is
+# an error instead of a guess. -format_whitelist: a playlist or a text under the name of a video opens nothing else and
+# is not drawn as a picture. -threads 1: parallelism comes from cells.
+INPUT_OPTIONS = (
+    *("-threads", "1", "-noautorotate", "-apply_cropping", "codec", "-drop_changed", "1"),
+    *("-err_detect", "explode", "-format_whitelist", ",".join(CONTAINERS)),
+)
+
 # x265 and SVT-AV1 write to standard error past ffmpeg, also what ffmpeg was told to leave out.
 _LIBRARY = r"(?:x265 |Svt)"
 # Only what stands before a message is looked at: the message may quote a file name.
@@ -117,17 +127,8 @@ def require_vmaf_model(ffmpeg: FFmpeg, model: VmafModel, runner: ToolRunner) -> 
 
 
 def input_args(source: Path) -> list[str]:
-    """Arguments that open a file so that its frames come out as coded, or not at all.
-
-    ``-noautorotate``: frames as coded. ``-apply_cropping codec``: the size that the probe reports. ``-drop_changed``:
-    a stream that changes its size or format in the middle is noticed instead of rescaled. ``-err_detect explode``:
-    a damaged bitstream is an error instead of a guess. ``-format_whitelist``: a playlist or a text under the name of a
-    video opens nothing else and is not drawn as a picture. ``-threads 1``: parallelism comes from cells.
-    """
-    return [
-        *("-threads", "1", "-noautorotate", "-apply_cropping", "codec", "-drop_changed", "1"),
-        *("-err_detect", "explode", "-format_whitelist", ",".join(CONTAINERS), "-i", f"file:{source.absolute()}"),
-    ]
+    """Arguments that open a file so that its frames come out as coded, or not at all."""
+    return [*INPUT_OPTIONS, "-i", f"file:{source.absolute()}"]
 
 
 def complaints(result: ToolResult) -> list[str]:

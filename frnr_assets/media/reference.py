@@ -281,9 +281,8 @@ def decode_reference(
     """
     probe = probe_source(source, runner)
     working = working_format(probe, encoder)
-    # scdet comes after the working format, so that no conversion can be inserted for its sake.
     frame_log = "frames.log"
-    filters = f"{working.filters},scdet,metadata=mode=print:key=lavfi.scd.score:file={frame_log}"
+    filters = f"{working.filters},{shot_filters(frame_log)}"
     args = [*input_args(source), "-map", "0:V:0", "-vf", filters, "-fps_mode", "passthrough", "-f", "md5", "-"]
     args = ["-progress", "pipe:1", *args]
     if keep:
@@ -299,32 +298,46 @@ def decode_reference(
             raise
         raise ClipUnusable(error.reason, error.detail) from error
     log = scratch / frame_log
-    lines = list(_FRAME_LINE.finditer(log.read_text() if log.exists() else ""))
+    frame_scores = read_frame_log(log)
     md5 = re.search(r"^MD5=([0-9a-f]{32})$", result.stdout, re.MULTILINE)
-    if progress_frames(result) != len(lines):
+    if progress_frames(result) != len(frame_scores):
         # The metadata filter says nothing of a log that it could not write.
         refuse_without_space(scratch)
-        raise ToolFailed(f"decode failed: {progress_frames(result)} frames, but {len(lines)} in the log", result)
-    if not lines or md5 is None:
+        raise ToolFailed(f"decode failed: {progress_frames(result)} frames, but {len(frame_scores)} in the log", result)
+    if not frame_scores or md5 is None:
         raise ClipUnusable("decode failed: it has no frame", result.stderr)
     if not found.still_holds(source):
         raise ToolFailed("it changed while it was read")
-    shots = _shot_durations([float(line["score"]) for line in lines], probe.rate)
+    shots = shot_durations([score for _, score in frame_scores], probe.rate)
     shot_avg, shot_std = mean_and_std(shots)
     return Reference(
         fingerprint=found,
         probe=probe,
         working=working,
-        frames=len(lines),
+        frames=len(frame_scores),
         frames_md5=md5[1],
-        variable_frame_rate=_is_variable([line["time"] for line in lines], probe.rate),
+        variable_frame_rate=_is_variable([time for time, _ in frame_scores], probe.rate),
         shot_count=len(shots),
         shot_avg_duration_s=shot_avg,
         shot_duration_std_s=shot_std,
     )
 
 
-def _shot_durations(scores: Sequence[float], rate: Fraction) -> list[float]:
+def shot_filters(frame_log: str) -> str:
+    """Return the filters that write down time and shot change score of every frame.
+
+    They come after the working format, so that no conversion can be inserted for their sake.
+    """
+    return f"scdet,metadata=mode=print:key=lavfi.scd.score:file={frame_log}"
+
+
+def read_frame_log(path: Path) -> list[tuple[str, float]]:
+    """Return time and shot change score of every frame that ``shot_filters`` wrote down; none without a log."""
+    lines = _FRAME_LINE.finditer(path.read_text() if path.exists() else "")
+    return [(line["time"], float(line["score"])) for line in lines]
+
+
+def shot_durations(scores: Sequence[float], rate: Fraction) -> list[float]:
     """Split the frames into shots, each starting at a frame that scores as a change; durations in seconds."""
     # scdet scores the change of the change, so the second frame has nothing to be compared with.
     starts = [0, *(index for index, score in enumerate(scores) if index > 1 and score >= SHOT_CHANGE_SCORE)]

@@ -1,0 +1,52 @@
+"""The corpus as one file: JSON Lines or Parquet."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from frnr_assets.corpus.findings import row_errors
+from frnr_assets.corpus.publish import CorpusInvalid, file_metadata
+from frnr_assets.corpus.schema import ROW_SCHEMA
+from frnr_assets.corpus.store import replacing, write_parquet
+
+SUFFIXES = (".jsonl", ".parquet")
+
+
+def export(rows: pl.DataFrame, path: Path, *, sweep: Sequence[int], mos_scale: tuple[float, float]) -> None:
+    """Write rows to one file, in their order, durably and at once; the file before stays until then.
+
+    Args:
+        rows: with at least the columns of ``ROW_SCHEMA``.
+        path: the file; its suffix, one of ``SUFFIXES``, chooses the format.
+        sweep: the configured CRFs, for the file metadata of Parquet.
+        mos_scale: lowest and highest possible MOS.
+
+    Raises:
+        CorpusInvalid: a rule of ``row_errors`` is broken.
+        OSError: the disk is full or the folder is not writable.
+        ValueError: another suffix.
+    """
+    table = rows.select(ROW_SCHEMA.names).to_arrow().cast(ROW_SCHEMA.with_metadata(file_metadata(rows, sweep)))
+    errors = row_errors(table.schema, rows.select(ROW_SCHEMA.names), published=len(rows), mos_scale=mos_scale)
+    if errors:
+        raise CorpusInvalid(errors)
+    if path.suffix == ".parquet":
+        write_parquet(table, path)
+    elif path.suffix == ".jsonl":
+        write_json_lines(table.to_pylist(), path)
+    else:
+        raise ValueError(f"{path} ends in neither {' nor '.join(SUFFIXES)}")
+
+
+def write_json_lines(rows: Sequence[dict[str, object]], path: Path) -> None:
+    """Write one object a line, in strict JSON, durably and at once.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; the file is as it was.
+        ValueError: a number is not finite, for which JSON has no word.
+    """
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,138 @@
+"""Is everything there that a measurement needs? What is, what is not, and how to mend it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from frnr_assets.corpus.manifests.entries import base_folder, manifest_files
+from frnr_assets.corpus.manifests.records import ManifestError
+from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR
+from frnr_assets.media.encoders import ENCODERS
+from frnr_assets.media.ffmpeg import FFmpeg, require_encoder, require_vmaf_model
+from frnr_assets.media.machine import available_memory_bytes, usable_cores
+from frnr_assets.media.process import ToolError, ToolRunner
+from frnr_assets.media.toolchain import open_ffmpeg
+from frnr_assets.media.vmaf import UHD_MODEL, VmafModel, VmafTool
+from frnr_assets.media.vmaf_backends import open_tool
+from frnr_assets.settings import Settings
+from frnr_assets.vocabulary import DEFAULT_VMAF_MODEL
+
+# Enough for the encodes in flight on a large machine, and for the tables of the whole of KonViD-150k.
+LITTLE_SPACE_BYTES = 10 << 30
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing that was looked at.
+
+    Attributes:
+        what: what it is.
+        found: how it is, or what is wrong and how to mend it.
+        needed: whether the configuration needs it.
+        works: whether it is as it should be.
+    """
+
+    what: str
+    found: str
+    works: bool
+    needed: bool = True
+
+
+def examine(settings: Settings) -> Iterator[Diagnosis]:
+    """Look at the tools, encoders, models, disks and datasets of a configuration, one by one."""
+    try:
+        runner = ToolRunner()
+        ffmpeg = open_ffmpeg(settings.tools().ffmpeg_path, runner)
+    except ToolError as error:
+        yield Diagnosis("ffmpeg", str(error), works=False)
+    else:
+        yield Diagnosis("ffmpeg", f"{ffmpeg.version}, {ffmpeg.path}", works=True)
+        yield from _encoders(settings, ffmpeg, runner)
+        yield from _vmaf(settings, ffmpeg, runner)
+    memory_gib = settings.memory_gib or available_memory_bytes() / 2**30
+    yield Diagnosis(
+        "machine", f"{settings.cores or usable_cores()} cores, {memory_gib:.1f} GiB of memory to use", works=True
+    )
+    folders = {
+        "data_root": settings.data_root.absolute(),
+        "scratch_dir": settings.scratch_dir or SCRATCH_DIR.absolute(),
+        "encode_dir": settings.encode_dir or ENCODE_DIR.absolute(),
+    }
+    for name, folder in folders.items():
+        yield _folder(name, folder, needed=name != "encode_dir" or settings.keep_encodes)
+    yield from _datasets(settings)
+
+
+def _try(what: str, look: Callable[[], str], *, needed: bool = True) -> Diagnosis:
+    try:
+        return Diagnosis(what, look(), works=True, needed=needed)
+    except ToolError as error:
+        return Diagnosis(what, str(error), works=False, needed=needed)
+
+
+def _encoders(settings: Settings, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator[Diagnosis]:
+    for name, encoder in ENCODERS.items():
+        yield _try(
+            f"encoder {name}",
+            partial(require_encoder, ffmpeg, encoder.name, encoder.version_pattern, runner),
+            needed=name == settings.encoder,
+        )
+
+
+def _vmaf(settings: Settings, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator[Diagnosis]:
+    vmaf = settings.vmaf_settings()
+    known = dict.fromkeys((*vmaf.models.models, VmafModel(DEFAULT_VMAF_MODEL), VmafModel(UHD_MODEL)))
+    for model in known:
+        yield _try(
+            f"model {model.name}",
+            partial(_filter, ffmpeg, model, runner),
+            needed=vmaf.tool is None and model in vmaf.models.models,
+        )
+    tool = vmaf.tool or VmafTool(settings.vmaf_path or "vmaf")
+    if vmaf.tool is not None or shutil.which(tool.path):
+        yield _try("vmaf executable", partial(_tool, tool, vmaf.models.models, runner), needed=vmaf.tool is not None)
+
+
+def _filter(ffmpeg: FFmpeg, model: VmafModel, runner: ToolRunner) -> str:
+    return f"libvmaf {require_vmaf_model(ffmpeg, model, runner)} inside ffmpeg"
+
+
+def _tool(tool: VmafTool, models: tuple[VmafModel, ...], runner: ToolRunner) -> str:
+    usable, version = open_tool(tool, models, runner)
+    if usable == tool:
+        return f"libvmaf {version}, {tool.path}"
+    return (
+        f"libvmaf {version}, {tool.path}; its fast code is wrong for some frame widths, so it is run with "
+        f"{' '.join(usable.args)}, some four times slower"
+    )
+
+
+def _folder(name: str, folder: Path, *, needed: bool) -> Diagnosis:
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    room = f"{free / 2**30:.1f} GiB free"
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Diagnosis(
+            name, f"{there} is not a folder that can be written to; set {name}", works=False, needed=needed
+        )
+    if free < LITTLE_SPACE_BYTES:
+        return Diagnosis(name, f"{folder}: only {room}; make space, or set {name}", works=False, needed=needed)
+    return Diagnosis(name, f"{folder}: {room}", works=True, needed=needed)
+
+
+def _datasets(settings: Settings) -> Iterator[Diagnosis]:
+    for dataset in settings.datasets:
+        what = f"dataset {dataset.name}"
+        try:
+            missing = [str(path) for path, _ in manifest_files(dataset) if not path.is_file()]
+            missing += [] if base_folder(dataset).is_dir() else [str(base_folder(dataset))]
+        except ManifestError as error:
+            yield Diagnosis(what, str(error), works=False)
+            continue
+        if missing:
+            yield Diagnosis(what, f"{missing[0]} is not there; correct it in frnr.toml, or mount its disk", works=False)
+        else:
+            yield Diagnosis(what, f"{dataset.manifest}", works=True)
