@@ -15,10 +15,10 @@ from frnr_assets.media.ffmpeg import FFmpeg, require_encoder, require_vmaf_model
 from frnr_assets.media.machine import available_memory_bytes, usable_cores
 from frnr_assets.media.process import ToolError, ToolRunner
 from frnr_assets.media.toolchain import open_ffmpeg
-from frnr_assets.media.vmaf import UHD_MODEL, VmafModel, VmafTool
+from frnr_assets.media.vmaf import VmafModel, VmafTool
 from frnr_assets.media.vmaf_backends import open_tool
 from frnr_assets.settings import Settings
-from frnr_assets.vocabulary import DEFAULT_VMAF_MODEL
+from frnr_assets.vocabulary import DEFAULT_VMAF_MODEL, UHD_VMAF_MODEL
 
 # Enough for the encodes in flight on a large machine, and for the tables of the whole of KonViD-150k.
 LITTLE_SPACE_BYTES = 10 << 30
@@ -84,7 +84,7 @@ def _encoders(settings: Settings, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterato
 
 def _vmaf(settings: Settings, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator[Diagnosis]:
     vmaf = settings.vmaf_settings()
-    known = dict.fromkeys((*vmaf.models.models, VmafModel(DEFAULT_VMAF_MODEL), VmafModel(UHD_MODEL)))
+    known = dict.fromkeys((*vmaf.models.models, VmafModel(DEFAULT_VMAF_MODEL), VmafModel(UHD_VMAF_MODEL)))
     for model in known:
         yield _try(
             f"model {model.name}",
@@ -106,7 +106,7 @@ def _tool(tool: VmafTool, models: tuple[VmafModel, ...], runner: ToolRunner) -> 
         return f"libvmaf {version}, {tool.path}"
     return (
         f"libvmaf {version}, {tool.path}; its fast code is wrong for some frame widths, so it is run with "
-        f"{' '.join(usable.args)}, some four times slower"
+        f"{' '.join(usable.args)}, which is slower"
     )
 
 

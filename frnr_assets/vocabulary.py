@@ -9,6 +9,11 @@ DEFAULT_ENCODER: Final = "libx264"
 DEFAULT_PRESET: Final = "medium"
 DEFAULT_VMAF_MODEL: Final = "vmaf_v0.6.1"
 
+# The models of vmaf_model = "auto": Netflix's 4K model was made for screens of so many lines, seen from 1.5 times their
+# height.
+UHD_VMAF_MODEL: Final = "vmaf_4k_v0.6.1"
+UHD_LINES: Final = 2160
+
 # What rows say of a clip that was encoded and scored from its first frame to its last.
 FULL_CLIP: Final = "full"
 
@@ -29,12 +34,14 @@ class ExtraFeature:
     Attributes:
         extractor: libvmaf's name of what computes it.
         columns: the values that it has for each frame, as libvmaf's log names them.
+        memory_frames: resident memory that it takes for each distortion, in frames; measured at 1080p and 2160p.
         min_shorter_side: pixels that the shorter side of a frame needs.
         min_longer_side: pixels that the longer side needs.
     """
 
     extractor: str
     columns: tuple[str, ...]
+    memory_frames: int
     min_shorter_side: int = 0
     min_longer_side: int = 0
 
@@ -46,12 +53,12 @@ class ExtraFeature:
 # From libvmaf's ms_ssim.c and cambi.c: MS-SSIM halves a frame four times and then needs 11 pixels; CAMBI needs 216 on
 # one side.
 EXTRA_FEATURES: Final[Mapping[str, ExtraFeature]] = {
-    "psnr": ExtraFeature("psnr", ("psnr_y", "psnr_cb", "psnr_cr")),
-    "psnr_hvs": ExtraFeature("psnr_hvs", ("psnr_hvs", "psnr_hvs_y", "psnr_hvs_cb", "psnr_hvs_cr")),
-    "ssim": ExtraFeature("float_ssim", ("float_ssim",)),
-    "ms_ssim": ExtraFeature("float_ms_ssim", ("float_ms_ssim",), min_shorter_side=176),
-    "cambi": ExtraFeature("cambi", ("cambi",), min_longer_side=216),
-    "ciede": ExtraFeature("ciede", ("ciede2000",)),
+    "psnr": ExtraFeature("psnr", ("psnr_y", "psnr_cb", "psnr_cr"), 1),
+    "psnr_hvs": ExtraFeature("psnr_hvs", ("psnr_hvs", "psnr_hvs_y", "psnr_hvs_cb", "psnr_hvs_cr"), 1),
+    "ssim": ExtraFeature("float_ssim", ("float_ssim",), 11),
+    "ms_ssim": ExtraFeature("float_ms_ssim", ("float_ms_ssim",), 30, min_shorter_side=176),
+    "cambi": ExtraFeature("cambi", ("cambi",), 6, min_longer_side=216),
+    "ciede": ExtraFeature("ciede", ("ciede2000",), 5),
 }
 
 # The columns of an encoder's own statistics, in the order of the row contract.

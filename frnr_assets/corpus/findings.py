@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from frnr_assets.corpus.schema import FEATURE_MEANS, FEATURE_STDS, ROW_SCHEMA
-from frnr_assets.vocabulary import CANONICAL6_FEATURES
+from frnr_assets.vocabulary import CANONICAL6_FEATURES, FULL_CLIP, UHD_LINES
 
 # libvmaf computes ADM and VIF in fixed point, whose rounding lets them exceed 1 a little; motion is a mean absolute
 # difference of 8-bit samples.
@@ -216,12 +216,24 @@ def clips_without_rows(manifest: pl.DataFrame, references: pl.DataFrame, rows: p
 
 
 def recipes_mixed(rows: pl.DataFrame) -> list[Finding]:
-    """Rows of one encoder and preset that were made with different versions, models or parameters."""
-    made_with = ("encoder_version", "extra_params", "ffmpeg_version", "vmaf_model", "vmaf_binary_version", "clip_mode")
-    varied = rows.group_by("encoder", "preset").agg(pl.col(name).n_unique() for name in made_with)
+    """Rows of one encoder and preset that were made with different versions, models or parameters.
+
+    That larger frames have another model, and that clips shorter than a sample are taken whole, is one recipe.
+    """
+    by = ("encoder", "preset")
+    sample_s = pl.col("clip_mode").str.extract(r"^sample_(.+)s$").cast(pl.Float64).max().over(by)
+    shorter = (pl.col("clip_mode") == FULL_CLIP) & (pl.col("duration_s") <= sample_s)
+    is_uhd = pl.col("height") >= UHD_LINES
+    made_with = {
+        **{name: pl.col(name).n_unique() for name in ("encoder_version", "extra_params", "ffmpeg_version")},
+        "vmaf_model": pl.max_horizontal(pl.col("vmaf_model").filter(size).n_unique() for size in (is_uhd, ~is_uhd)),
+        "vmaf_binary_version": pl.col("vmaf_binary_version").n_unique(),
+        "clip_mode": pl.col("clip_mode").filter(~pl.col("shorter").fill_null(value=False)).n_unique(),
+    }
+    varied = rows.with_columns(shorter=shorter).group_by(by).agg(**made_with)
     return [
         Finding(f"rows of {encoder} {preset} differ in {name}", (), number)
-        for encoder, preset, *numbers in varied.sort("encoder", "preset").iter_rows()
+        for encoder, preset, *numbers in varied.sort(by).iter_rows()
         for name, number in zip(made_with, numbers, strict=True)
         if number > 1
     ]

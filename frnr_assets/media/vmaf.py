@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from frnr_assets.media.process import ToolError
-from frnr_assets.vocabulary import DEFAULT_VMAF_MODEL, EXTRA_FEATURES, ExtraFeature
+from frnr_assets.vocabulary import DEFAULT_VMAF_MODEL, EXTRA_FEATURES, UHD_LINES, UHD_VMAF_MODEL, ExtraFeature
 
 VmafBackend = Literal["libvmaf", "cli"]
 
 AUTO_MODEL = "auto"
-UHD_MODEL = "vmaf_4k_v0.6.1"
-# Netflix's 4K model was made for screens of that many lines, seen from 1.5 times their height.
-UHD_LINES = 2160
 
 # Asked for by name, because some models (the NEG ones) compute them with options of their own. A model that computes
 # them as they are shares them, at no cost.
@@ -92,7 +89,7 @@ def choose_models(configured: str) -> ModelChoice:
         ToolError: the file cannot be read, or the version has a character that none has.
     """
     if configured == AUTO_MODEL:
-        return ModelChoice(VmafModel(DEFAULT_VMAF_MODEL), VmafModel(UHD_MODEL))
+        return ModelChoice(VmafModel(DEFAULT_VMAF_MODEL), VmafModel(UHD_VMAF_MODEL))
     if is_path(configured):
         path = Path(configured).absolute()
         try:

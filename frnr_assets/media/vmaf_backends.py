@@ -14,6 +14,7 @@ from frnr_assets.media.ffmpeg import INSPECT_TIMEOUT_S, FFmpeg, input_args, last
 from frnr_assets.media.process import TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner
 from frnr_assets.media.reference import Excerpt, Reference, WorkingFormat, index_timing
 from frnr_assets.media.vmaf import CANONICAL6_EXTRACTORS, VmafModel, VmafSettings, VmafTool
+from frnr_assets.vocabulary import EXTRA_FEATURES
 
 # Disables AVX2 and AVX-512; what is left agrees with libvmaf's portable code.
 _PORTABLE = ("--cpumask", "24")
@@ -247,6 +248,7 @@ def _score_noise(tool: VmafTool, model: VmafModel, width: int, runner: ToolRunne
 
 def score_memory_bytes(frame_bytes: int, cells: int, vmaf: VmafSettings) -> int:
     """Estimate the peak resident memory of scoring that many distortions together."""
+    extra_frames = sum(EXTRA_FEATURES[name].memory_frames for name in vmaf.extra_features)
     if vmaf.tool is not None:
-        return _TOOL_BASE_BYTES + _TOOL_FRAMES * frame_bytes
-    return _BASE_BYTES + (_FRAMES + _FRAMES_PER_CELL * cells) * frame_bytes
+        return _TOOL_BASE_BYTES + (_TOOL_FRAMES + extra_frames) * frame_bytes
+    return _BASE_BYTES + (_FRAMES + (_FRAMES_PER_CELL + extra_frames) * cells) * frame_bytes
