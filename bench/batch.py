@@ -15,7 +15,9 @@ from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
 from frnr_assets.media.process import TimeLimits, ToolRunner
 from frnr_assets.media.reference import decode_reference, fingerprint
-from frnr_assets.media.score import score_distortions, score_memory_bytes
+from frnr_assets.media.score import score_distortions
+from frnr_assets.media.vmaf import vmaf_settings
+from frnr_assets.media.vmaf_backends import score_memory_bytes
 from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_PRESET, DEFAULT_VMAF_MODEL
 
 CLIPS = 12
@@ -99,7 +101,7 @@ def bare_commands(project: Path, folder: Path, clips: Sequence[Path], ffmpeg: FF
 
 def memory_figures(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator[Figure]:
     """Measure the peak resident memory of the two kinds of work by frame size, beside what the pool reckons with."""
-    settings, limits = EncodeSettings(LIBX264, DEFAULT_PRESET), TimeLimits()
+    settings, vmaf, limits = EncodeSettings(LIBX264, DEFAULT_PRESET), vmaf_settings(), TimeLimits()
     for width, height in FRAME_SIZES:
         scratch = folder / f"memory{height}"
         scratch.mkdir()
@@ -125,14 +127,14 @@ def memory_figures(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator
                     clip,
                     reference,
                     [encode.path] * cells,
-                    vmaf_model=DEFAULT_VMAF_MODEL,
+                    vmaf=vmaf,
                     ffmpeg=ffmpeg,
                     runner=runner,
                     limits=limits,
                     scratch=logs,
                 )
             what = f"scoring {cells} at once, {height}p"
-            yield from _beside(what, peaks["memory"], score_memory_bytes(frame_bytes, cells))
+            yield from _beside(what, peaks["memory"], score_memory_bytes(frame_bytes, cells, vmaf))
 
 
 def _beside(what: str, used_bytes: float, reckoned_bytes: int) -> Iterator[Figure]:

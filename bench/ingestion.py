@@ -81,7 +81,7 @@ def fabricate_rows(tables: Tables) -> None:
     )
     references = _filled(clips, REFERENCES_SCHEMA)
     crfs = pl.DataFrame({"crf": [18, 23, 28, 33, 38]}, schema={"crf": pl.Int32})
-    made_with = {"encoder": "libx264", "preset": "medium", "vmaf_model": "vmaf_v0.6.1"}
+    made_with = {"encoder": "libx264", "preset": "medium", "vmaf_model": "vmaf_v0.6.1", "clip_mode": "full"}
     rows = clips.select("clip", "src_sha256").join(crfs, how="cross")
     rows = rows.with_columns(pl.lit(value).alias(name) for name, value in made_with.items())
     for name, table in (

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from frnr_assets.media.vmaf import VmafTool
 from frnr_assets.settings import Automation, Settings, SettingsError, load_settings
 
 
@@ -20,8 +21,11 @@ def test_without_a_file_the_documented_defaults_hold(tmp_path: Path) -> None:
     settings = load_settings(tmp_path)
     assert settings.crf_sweep == (18, 23, 28, 33, 38)
     assert (settings.encoder, settings.preset, settings.extra_params) == ("libx264", "medium", ())
-    assert settings.vmaf_model == "vmaf_v0.6.1"
+    assert (settings.vmaf_model, settings.vmaf_backend) == ("vmaf_v0.6.1", "libvmaf")
+    assert (settings.vmaf_path, settings.vmaf_args, settings.extra_features) == (None, (), ())
+    assert settings.sample_clip_seconds == 0
     assert settings.data_root == tmp_path / "data"
+    assert (settings.scratch_dir, settings.encode_dir) == (None, None)
     assert settings.datasets == ()
     assert not settings.automation.running
     assert (settings.ffmpeg_path, settings.cores, settings.memory_gib) == (None,) * 3
@@ -41,7 +45,14 @@ def test_every_value_of_the_file_is_used(tmp_path: Path) -> None:
         encoder = "libx264"
         preset = "slow"
         extra_params = ["-tune", "film"]
+        sample_clip_seconds = 2.5
         vmaf_model = "vmaf_4k_v0.6.1"
+        vmaf_backend = "cli"
+        vmaf_path = "tools/vmaf"
+        vmaf_args = ["--threads", "2"]
+        extra_features = ["psnr", "cambi"]
+        encode_dir = "/archive/encodes"
+        scratch_dir = "fast/scratch"
         cores = 3
         memory_gib = 1.5
         tool_base_seconds = 10
@@ -80,14 +91,19 @@ def test_every_value_of_the_file_is_used(tmp_path: Path) -> None:
         running=True, cron="*/5 * * * *", interval_seconds=5, queued_blocks=3, retry_minutes=0, publish_minutes=1.5
     )
     assert settings.crf_sweep == (0, 20, 51)
-    assert settings.vmaf_model == "vmaf_4k_v0.6.1"
+    vmaf = settings.vmaf_settings()
+    assert [model.name for model in vmaf.models.models] == ["vmaf_4k_v0.6.1"]
+    assert vmaf.tool == VmafTool(str(tmp_path / "tools/vmaf"), ("--threads", "2"))
+    assert vmaf.extra_features == ("psnr", "cambi")
+    assert (settings.encode_dir, settings.scratch_dir) == (Path("/archive/encodes"), tmp_path / "fast/scratch")
     assert (settings.cores, settings.memory_gib) == (3, 1.5)
     assert (settings.tool_base_seconds, settings.tool_seconds_per_megapixel) == (10.0, 0.25)
     encode = settings.encode_settings()
     assert (encode.encoder.name, encode.preset, encode.extra_params) == ("libx264", "slow", ("-tune", "film"))
+    assert encode.sample_clip_seconds == 2.5
 
 
-@pytest.mark.parametrize("name", ["data_root", "ffmpeg_path"])
+@pytest.mark.parametrize("name", ["data_root", "scratch_dir", "encode_dir", "ffmpeg_path"])
 def test_a_relative_path_starts_at_the_file_wherever_the_program_was_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -129,7 +145,21 @@ def test_a_relative_path_starts_at_the_file_wherever_the_program_was_started(
         ("download_threads = 0", "download_threads"),
         ("data_root = 5", "data_root"),
         ("extra_params = '-tune film'", "extra_params"),
-        ("vmaf_model = 'path=x:y'", "vmaf_model"),
+        ("vmaf_model = 'path=x:y'", "vmaf_model is 'path=x:y'; it can be a version such as vmaf_v0.6.1, the path of"),
+        ("vmaf_model = ''", "vmaf_model is ''"),
+        ("vmaf_model = 'no.json'", "no.json: No such file or directory"),
+        ("vmaf_model = 6", "vmaf_model"),
+        ("vmaf_backend = 'cuda'", "vmaf_backend"),
+        ("vmaf_path = '/usr/bin/vmaf'", "vmaf_path and vmaf_args are for vmaf_backend cli"),
+        ("vmaf_args = ['--threads', '2']", "vmaf_path and vmaf_args are for vmaf_backend cli"),
+        ("vmaf_backend = 'cli'\nvmaf_args = ['--subsample', '2']", "vmaf_args has --subsample"),
+        ("extra_features = ['niqe']", "extra_features has niqe; there are psnr, "),
+        ("extra_features = 'psnr'", "extra_features"),
+        ("sample_clip_seconds = -1", "sample_clip_seconds"),
+        ("sample_clip_seconds = inf", "sample_clip_seconds"),
+        ("sample_clip_seconds = nan", "sample_clip_seconds"),
+        ("scratch_dir = 5", "scratch_dir"),
+        ("encode_dir = 5", "encode_dir"),
         ("tool_base_seconds = 0", "tool_base_seconds"),
         ("tool_base_seconds = inf", "tool_base_seconds"),
         ("crf_sweep = []", "crf_sweep"),

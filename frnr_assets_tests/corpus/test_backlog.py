@@ -10,7 +10,7 @@ from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets_tests.corpus.rows import SWEEP, feature_row, reference_row, sweep_rows
 
 # The settings that the rows of rows.py say they were made with.
-RECIPE = Recipe(SWEEP, encoder="encoder", preset="preset", extra_params=(), vmaf_model="vmaf_model")
+RECIPE = Recipe(SWEEP, encoder="encoder", preset="preset", extra_params=(), vmaf_models=("vmaf_model",))
 QUARANTINED = {"quarantine_reason": "it is empty"}
 
 
@@ -98,21 +98,23 @@ def test_a_clip_that_cannot_be_worked_on_is_left_alone(measured: Tables, clip: s
     "recipe",
     [
         replace(RECIPE, preset="slow"),
-        replace(RECIPE, vmaf_model="vmaf_v0.6.1neg"),
+        replace(RECIPE, vmaf_models=("vmaf_v0.6.1neg",)),
         replace(RECIPE, encoder="libx265"),
         replace(RECIPE, extra_params=("-g", "9")),
+        replace(RECIPE, sample_clip_seconds=2.5),
         replace(RECIPE, sweep=(*SWEEP, 33)),
         replace(RECIPE, sweep=(17, *SWEEP[1:])),
     ],
-    ids=["preset", "model", "encoder", "parameters", "one CRF more", "another CRF"],
+    ids=["preset", "model", "encoder", "parameters", "sample", "one CRF more", "another CRF"],
 )
 def test_a_changed_setting_makes_every_measured_clip_lack_rows(measured: Tables, recipe: Recipe) -> None:
     assert parts(backlog(measured, recipe)) == ({"new"}, {"done", "decoded"}, {"broken"}, 0)
     made_with = {
         "encoder": recipe.encoder,
         "preset": recipe.preset,
-        "vmaf_model": recipe.vmaf_model,
+        "vmaf_model": recipe.vmaf_models[0],
         "extra_params": list(recipe.extra_params),
+        "clip_mode": "sample_2.5s" if recipe.sample_clip_seconds else "full",
     }
     measured.feature_rows.append([feature_row("done", crf, **made_with) for crf in recipe.sweep])
     assert parts(backlog(measured, recipe)) == ({"new"}, {"decoded"}, {"broken"}, 1)

@@ -4,8 +4,11 @@ import pytest
 from frnr_assets.corpus.schema import (
     CLIPS_SCHEMA,
     CORPUS_ROW_KEYS,
+    EXTRA_FEATURES_KEY,
+    EXTRA_FEATURES_SCHEMA,
     FEATURE_ROWS_KEY,
     FEATURE_ROWS_SCHEMA,
+    PROVENANCE_KEYS,
     REFERENCES_KEY,
     REFERENCES_SCHEMA,
     ROW_SCHEMA,
@@ -41,7 +44,7 @@ STRINGS = {
 }
 BOOLEANS = {"hdr_forced", "fr_from_nr"}
 
-CONTRACT = (
+CORPUS_ROW = (
     "schema_version",
     "run_id",
     "timestamp",
@@ -96,15 +99,15 @@ CONTRACT = (
     "enc_internal_ptex_mean",
     "enc_internal_intra_ratio",
     "enc_internal_skip_ratio",
-    "nr_source",
-    "nr_mos",
-    "fr_from_nr",
 )
+PROVENANCE = ("nr_source", "nr_mos", "fr_from_nr")
+CONTRACT = (*CORPUS_ROW, *PROVENANCE)
 
 
 def test_trainers_find_exactly_the_contracts_columns_in_its_order() -> None:
     assert tuple(ROW_SCHEMA.names) == CONTRACT
-    assert CORPUS_ROW_KEYS == CONTRACT
+    assert CORPUS_ROW_KEYS == CORPUS_ROW
+    assert PROVENANCE_KEYS == PROVENANCE
     assert SCHEMA_VERSION == 3
 
 
@@ -129,7 +132,9 @@ def test_every_column_has_the_type_that_trainers_expect(name: str) -> None:
         assert found == pa.float64()
 
 
-@pytest.mark.parametrize("schema", [ROW_SCHEMA, FEATURE_ROWS_SCHEMA, CLIPS_SCHEMA, REFERENCES_SCHEMA])
+@pytest.mark.parametrize(
+    "schema", [ROW_SCHEMA, FEATURE_ROWS_SCHEMA, EXTRA_FEATURES_SCHEMA, CLIPS_SCHEMA, REFERENCES_SCHEMA]
+)
 def test_every_column_says_what_it_is(schema: pa.Schema) -> None:
     assert [field.name for field in schema if not (field.metadata or {}).get(b"description", b"").strip()] == []
     assert len(set(schema.names)) == len(schema.names)
@@ -140,7 +145,12 @@ def test_a_recorded_row_holds_the_whole_contract_as_it_will_be_published() -> No
 
 
 @pytest.mark.parametrize(
-    ("schema", "key"), [(FEATURE_ROWS_SCHEMA, FEATURE_ROWS_KEY), (REFERENCES_SCHEMA, REFERENCES_KEY)]
+    ("schema", "key"),
+    [
+        (FEATURE_ROWS_SCHEMA, FEATURE_ROWS_KEY),
+        (EXTRA_FEATURES_SCHEMA, EXTRA_FEATURES_KEY),
+        (REFERENCES_SCHEMA, REFERENCES_KEY),
+    ],
 )
 def test_a_key_column_cannot_be_null(schema: pa.Schema, key: tuple[str, ...]) -> None:
     assert [name for name in (*key, "recorded_ns") if schema.field(name).nullable] == []

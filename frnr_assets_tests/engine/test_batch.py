@@ -336,11 +336,11 @@ class TestFilesThatChange:
         shutil.copy2(measured.clips[0].src, vanishing.src)
 
         class Thief(ToolRunner):
-            def run(self, argv: Sequence[str], *, cwd: Path, timeout_s: float) -> ToolResult:
+            def run(self, argv: Sequence[str], **how: Any) -> ToolResult:
                 stolen = moment in " ".join(argv) and str(vanishing.src) in " ".join(argv)
                 if stolen and moment == "-crf":
                     vanishing.src.unlink(missing_ok=True)
-                result = super().run(argv, cwd=cwd, timeout_s=timeout_s)
+                result = super().run(argv, **how)
                 if stolen:
                     vanishing.src.unlink(missing_ok=True)
                 return result
@@ -436,9 +436,9 @@ class TestCellsThatCannotBeMeasured:
 
     def test_a_failed_encode_costs_only_its_own_cell(self, measured: Measured, tmp_path: Path) -> None:
         class Saboteur(ToolRunner):
-            def run(self, argv: Sequence[str], *, cwd: Path, timeout_s: float) -> ToolResult:
+            def run(self, argv: Sequence[str], **how: Any) -> ToolResult:
                 arguments = [*argv, "/missing/folder/x.mp4"] if "51" in argv else argv
-                return super().run(arguments, cwd=cwd, timeout_s=timeout_s)
+                return super().run(arguments, **how)
 
         engine = measured.copy(tmp_path / "data")
         engine = replace(engine, toolchain=replace(engine.toolchain, runner=Saboteur()))

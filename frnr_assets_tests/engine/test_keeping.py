@@ -12,6 +12,7 @@ from frnr_assets.engine.outcomes import CellDone, Clip, ReferenceDone, Reference
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.process import ToolRunner
 from frnr_assets.media.reference import KEPT_FILES, KeptFormat
+from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, wrap
 from frnr_assets_tests.conftest import MakeClip
 
@@ -66,7 +67,7 @@ def test_another_vmaf_model_scores_the_kept_encodes_without_encoding_again(
     keeping: Engine, wrapper: ToolWrapper, clip: Clip
 ) -> None:
     first = measure(keeping, clip)
-    another = replace(keeping, toolchain=replace(keeping.toolchain, vmaf_model="vmaf_v0.6.1neg"))
+    another = replace(keeping, toolchain=replace(keeping.toolchain, vmaf=vmaf_settings("vmaf_v0.6.1neg")))
     second = measure(another, clip)
     assert wrapper.encodes == len(CRFS)
     assert [cell.row["vmaf_model"] for cell in second] == ["vmaf_v0.6.1neg"] * 2

@@ -22,7 +22,7 @@ from frnr_assets.media.probe import probe_source
 from frnr_assets.media.process import ToolResult, ToolRunner
 from frnr_assets.media.reference import Reference, decode_reference, fingerprint, working_format
 from frnr_assets.media.sweep import CellMeasured, SweepRequest, measure_sweeps
-from frnr_assets.media.toolchain import Toolchain, encode_settings, open_toolchain
+from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_toolchain
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, DEFAULT_VMAF_MODEL, ENCODER_STATISTICS
 from frnr_assets_tests.conftest import X264_UPLOAD, MakeClip
 from frnr_assets_tests.media.conftest import PlainFFmpeg
@@ -76,8 +76,8 @@ class RecordingRunner(ToolRunner):
         super().__init__()
         self.results: list[ToolResult] = []
 
-    def run(self, argv: Sequence[str], *, cwd: Path, timeout_s: float) -> ToolResult:
-        self.results.append(super().run(argv, cwd=cwd, timeout_s=timeout_s))
+    def run(self, argv: Sequence[str], **how: Any) -> ToolResult:
+        self.results.append(super().run(argv, **how))
         return self.results[-1]
 
 
@@ -324,8 +324,8 @@ def test_each_format_reaches_the_encoders_that_take_it_unchanged(
 @every_encoder
 def test_the_version_is_the_librarys(encoder: str, toolchain: Toolchain) -> None:
     settings = encode_settings(encoder, QUICK_PRESETS[encoder], (), CRFS)
-    ffmpeg, limits, runner = toolchain.ffmpeg, toolchain.limits, toolchain.runner
-    opened = open_toolchain(ffmpeg, settings, vmaf_model=DEFAULT_VMAF_MODEL, limits=limits, runner=runner)
+    tools = ToolSettings(settings, toolchain.vmaf, toolchain.limits, str(toolchain.ffmpeg.path))
+    opened = open_toolchain(tools, toolchain.runner)
     assert re.fullmatch(f"{encoder}-{VERSIONS[encoder]}", opened.encoder_version)
 
 

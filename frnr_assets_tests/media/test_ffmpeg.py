@@ -17,8 +17,9 @@ from frnr_assets.media.ffmpeg import (
     require_vmaf_model,
     run_ffmpeg,
 )
-from frnr_assets.media.process import TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner
-from frnr_assets.media.toolchain import Toolchain, encode_settings, open_ffmpeg, open_toolchain
+from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
+from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_ffmpeg, open_toolchain
+from frnr_assets.media.vmaf import VmafModel, vmaf_settings
 from frnr_assets.vocabulary import DEFAULT_PRESET, DEFAULT_VMAF_MODEL
 from frnr_assets_tests.conftest import SMALL_SCENE, X264_UPLOAD, MakeClip
 
@@ -93,18 +94,18 @@ def test_an_ffmpeg_without_libvmaf_is_told_from_a_libvmaf_without_the_model(
 ) -> None:
     without = FFmpeg(script("echo \"[AVFilterGraph @ 0x1] No such filter: 'libvmaf'\" >&2; exit 1"), "9")
     with pytest.raises(ToolError, match=r"has no libvmaf filter; use an ffmpeg built with --enable-libvmaf$"):
-        require_vmaf_model(without, DEFAULT_VMAF_MODEL, runner)
+        require_vmaf_model(without, VmafModel(DEFAULT_VMAF_MODEL), runner)
     with pytest.raises(ToolError, match=r"has no model vmaf_v9\.9\.9; vmaf_v0\.6\.1 is the usual one$"):
-        require_vmaf_model(ffmpeg, "vmaf_v9.9.9", runner)
+        require_vmaf_model(ffmpeg, VmafModel("vmaf_v9.9.9"), runner)
     silent = FFmpeg(script("exit 0"), "9")
     with pytest.raises(ToolError, match=r"^the libvmaf filter of .* does not work: it printed no reason$"):
-        require_vmaf_model(silent, DEFAULT_VMAF_MODEL, runner)
+        require_vmaf_model(silent, VmafModel(DEFAULT_VMAF_MODEL), runner)
 
 
-def test_a_toolchain_is_refused_as_a_whole_when_one_tool_is_missing(ffmpeg: FFmpeg, runner: ToolRunner) -> None:
+def test_a_toolchain_is_refused_as_a_whole_when_one_tool_is_missing(runner: ToolRunner) -> None:
     settings = encode_settings("libx264", "medium", (), (23,))
     with pytest.raises(ToolError, match="has no model"):
-        open_toolchain(ffmpeg, settings, vmaf_model="vmaf_v9.9.9", limits=TimeLimits(), runner=runner)
+        open_toolchain(ToolSettings(settings, vmaf_settings("vmaf_v9.9.9")), runner)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -444,8 +445,8 @@ def test_a_frame_log_that_is_cut_short_is_never_taken_for_the_frames(
     make_clip: MakeClip, toolchain: Toolchain, tmp_path: Path
 ) -> None:
     class FullDisk(ToolRunner):
-        def run(self, argv: Sequence[str], *, cwd: Path, timeout_s: float) -> ToolResult:
-            result = super().run(argv, cwd=cwd, timeout_s=timeout_s)
+        def run(self, argv: Sequence[str], *, cwd: Path, **how: Any) -> ToolResult:
+            result = super().run(argv, cwd=cwd, **how)
             log = cwd / "frames.log"
             if log.exists():
                 log.write_text("".join(log.read_text().splitlines(keepends=True)[:10]))

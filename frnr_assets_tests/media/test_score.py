@@ -11,9 +11,11 @@ import pytest
 from frnr_assets.media.encode import encode_distortion
 from frnr_assets.media.process import TimeLimits, ToolFailed
 from frnr_assets.media.reference import Reference
-from frnr_assets.media.score import Score, read_vmaf_log, score_distortions, score_memory_bytes
+from frnr_assets.media.score import Score, read_vmaf_log, score_distortions
 from frnr_assets.media.toolchain import Toolchain
-from frnr_assets.vocabulary import CANONICAL6_FEATURES
+from frnr_assets.media.vmaf import VmafSettings, vmaf_settings
+from frnr_assets.media.vmaf_backends import score_memory_bytes
+from frnr_assets.vocabulary import CANONICAL6_FEATURES, DEFAULT_VMAF_MODEL
 from frnr_assets_tests.conftest import MakeClip
 from frnr_assets_tests.media.conftest import DecodeClip
 
@@ -95,12 +97,13 @@ def no_version(log: Log) -> None:
 def test_both_spellings_of_the_features_are_read(prefix: str, tmp_path: Path) -> None:
     path = tmp_path / "log.json"
     path.write_text(json.dumps(vmaf_log(prefix)))
-    vmaf, features, version = read_vmaf_log(path, FRAMES)
-    assert vmaf == (90.0, 91.0, 92.0)
-    assert features == {
+    found = read_vmaf_log(path, FRAMES)
+    assert found.vmaf == (90.0, 91.0, 92.0)
+    assert found.features == {
         name: tuple(frame + place / 10 for frame in range(FRAMES)) for place, name in enumerate(CANONICAL6_FEATURES)
     }
-    assert version == "3.0.0"
+    assert found.extras == {}
+    assert found.version == "3.0.0"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +152,7 @@ def test_a_log_that_broke_off_is_no_score(content: str, tmp_path: Path) -> None:
 
 def test_deviations_are_those_of_the_population() -> None:
     features = dict.fromkeys(CANONICAL6_FEATURES, (1.0, 2.0, 6.0))
-    score = Score((80.0, 90.0, 97.0), features, "3.0.0", 1.0)
+    score = Score((80.0, 90.0, 97.0), features, {}, DEFAULT_VMAF_MODEL, "3.0.0", 1.0)
     moments = score.feature_moments()
     assert score.vmaf_score == pytest.approx(89)
     assert list(moments) == [f"{name}_{moment}" for moment in ("mean", "std") for name in CANONICAL6_FEATURES]
@@ -194,14 +197,14 @@ def score(
     scratch: Path,
     *,
     base_s: float = 60.0,
-    vmaf_model: str | None = None,
+    vmaf: VmafSettings | None = None,
 ) -> list[Score]:
     scratch.mkdir()
     return score_distortions(
         source,
         reference,
         distortions,
-        vmaf_model=vmaf_model or toolchain.vmaf_model,
+        vmaf=vmaf or toolchain.vmaf,
         ffmpeg=toolchain.ffmpeg,
         runner=toolchain.runner,
         limits=TimeLimits(base_s=base_s, per_megapixel_s=0),
@@ -242,11 +245,12 @@ def test_an_unknown_model_and_a_time_limit_are_reported(
     source: Path, reference: Reference, distortions: list[Path], toolchain: Toolchain, tmp_path: Path
 ) -> None:
     with pytest.raises(ToolFailed, match=r"^score failed: could not load libvmaf model"):
-        score(source, reference, distortions, toolchain, tmp_path / "a", vmaf_model="vmaf_v9.9.9")
+        score(source, reference, distortions, toolchain, tmp_path / "a", vmaf=vmaf_settings("vmaf_v9.9.9"))
     with pytest.raises(ToolFailed, match=r"its time limit$"):
         score(source, reference, distortions, toolchain, tmp_path / "b", base_s=0.001)
 
 
 def test_more_cells_at_once_are_expected_to_need_more_memory() -> None:
-    small, large = 640 * 360 * 3 // 2, 1920 * 1080 * 3
-    assert score_memory_bytes(small, 1) < score_memory_bytes(small, 5) < score_memory_bytes(large, 5)
+    small, large, vmaf = 640 * 360 * 3 // 2, 1920 * 1080 * 3, vmaf_settings()
+    expected = [score_memory_bytes(*work, vmaf) for work in ((small, 1), (small, 5), (large, 5))]
+    assert expected[0] < expected[1] < expected[2]
