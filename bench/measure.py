@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +66,9 @@ def sampled(scratch: Path) -> Iterator[dict[str, float]]:
 
     def sample() -> None:
         while not done.wait(SAMPLE_S):
-            peaks["scratch"] = max(peaks["scratch"], sum(map(_size, scratch.rglob("*"))))
+            # A folder may go away between being found and being opened; the next sample sees what is left.
+            with suppress(FileNotFoundError):
+                peaks["scratch"] = max(peaks["scratch"], sum(map(_size, scratch.rglob("*"))))
             peaks["memory"] = max(
                 peaks["memory"], sum(_resident_bytes(process) for process in _descendants(os.getpid()))
             )

@@ -207,10 +207,10 @@ class NrToFrAdapter:
         """
         runners = Runners(probe_runner, decode_runner, encode_runner, score_runner)
         if any((probe_runner, decode_runner, encode_runner, score_runner)):
-            for nr_row in nr_rows:
+            for nr_row in map(_checked, nr_rows):
                 yield from self._run_steps(nr_row, runners)
         else:
-            yield from self._run_engine(nr_rows)
+            yield from self._run_engine(map(_checked, nr_rows))
 
     def _run_engine(self, nr_rows: Iterable[NrInputRow]) -> Iterator[dict[str, Any]]:
         options = self.options
@@ -302,11 +302,16 @@ class NrToFrAdapter:
         )
 
 
+def _checked(nr_row: NrInputRow) -> NrInputRow:
+    mos = nr_row.mos
+    if mos is not None and (isinstance(mos, bool) or not isinstance(mos, int | float) or not math.isfinite(mos)):
+        raise RuntimeError(f"{nr_row.src}: its MOS is {mos!r}, which is no finite number")
+    return nr_row
+
+
 def _clips(nr_rows: Iterable[NrInputRow], waiting: deque[Clip]) -> Iterator[Clip]:
     """Number the clips as they are asked for, and note them as waiting for their turn."""
     for index, nr_row in enumerate(nr_rows):
-        if nr_row.mos is not None and not math.isfinite(nr_row.mos):
-            raise RuntimeError(f"{nr_row.src}: its MOS is {nr_row.mos}, which is not finite")
         clip = Clip(str(index), Path(nr_row.src), nr_row.mos)
         waiting.append(clip)
         yield clip

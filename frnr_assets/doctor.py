@@ -102,11 +102,11 @@ def _filter(ffmpeg: FFmpeg, model: VmafModel, runner: ToolRunner) -> str:
 
 def _tool(tool: VmafTool, models: tuple[VmafModel, ...], runner: ToolRunner) -> str:
     usable, version = open_tool(tool, models, runner)
-    if usable == tool:
+    if not usable.portable:
         return f"libvmaf {version}, {tool.path}"
     return (
-        f"libvmaf {version}, {tool.path}; its fast code is wrong for some frame widths, so it is run with "
-        f"{' '.join(usable.args)}, which is slower"
+        f"libvmaf {version}, {tool.path}; its fast code is wrong for some frame widths, so it is run "
+        "without it, which is slower"
     )
 
 

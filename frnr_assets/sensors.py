@@ -15,12 +15,13 @@ from frnr_assets.assets.decoded_reference import CLIPS_PER_RUN, DECODED_REFERENC
 from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES, block_tags
-from frnr_assets.corpus.backlog import Backlog, backlog, blocks
+from frnr_assets.corpus.backlog import Backlog, Recipe, backlog, blocks
 from frnr_assets.corpus.ingest import what_changed
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.places import look_at
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.maintenance import DOWNLOAD, missing_sources
+from frnr_assets.media.process import ToolError
 from frnr_assets.partitions import CLIP
 from frnr_assets.resources import TablesResource
 from frnr_assets.settings import Settings
@@ -174,15 +175,22 @@ class _Stage:
 
     def evaluate(self, context: dg.SensorEvaluationContext, tables: Tables) -> Evaluated:
         """Request blocks of what is missing, as many as may be queued."""
+        try:
+            recipe = self.settings.recipe()
+        except ToolError as error:
+            return dg.SkipReason(str(error))
+        return self._evaluate(context, tables, recipe)
+
+    def _evaluate(self, context: dg.SensorEvaluationContext, tables: Tables, recipe: Recipe) -> Evaluated:
         stamp = f"{tables.clips.stamp()} {tables.references.stamp()} {tables.feature_rows.stamp()}"
-        stamp += f" {code_version(self.settings)} {self.settings.recipe()}"
+        stamp += f" {code_version(self.settings)} {recipe}"
         nothing_to_do = json.loads(context.cursor) if context.cursor else {}
         if nothing_to_do.get("at") == stamp:
             return dg.SkipReason(nothing_to_do["reason"])
         # Before the tables are read: a run that ends meanwhile is seen as active, not as if it had recorded nothing.
         active = _runs(context.instance, self.job, self.asset, _ACTIVE)
         try:
-            todo = backlog(tables, self.settings.recipe())
+            todo = backlog(tables, recipe)
         except NotMaterialized as error:
             return dg.SkipReason(str(error))
         missing = todo.to_decode if self.job == REFERENCES else todo.to_measure

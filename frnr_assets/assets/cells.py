@@ -25,10 +25,8 @@ CELLS_PER_RUN = 500
 
 def code_version(settings: Settings) -> str:
     """Return what makes cells stale when it changes: the recipe, and the settings that are part of a row's identity."""
-    encode, vmaf = settings.encode_settings(), settings.vmaf_settings()
-    models = [model.name for model in vmaf.models.models]
-    tool_args = None if vmaf.tool is None else vmaf.tool.args
-    chosen = (encode.encoder.name, encode.preset, encode.extra_params, encode.sample_clip_seconds, models, tool_args)
+    encode = (settings.encoder, settings.preset, settings.extra_params, settings.sample_clip_seconds)
+    chosen = (*encode, settings.vmaf_model, settings.vmaf_backend, settings.vmaf_args)
     return f"{RECIPE_VERSION}-{hashlib.sha256(repr(chosen).encode()).hexdigest()[:8]}"
 
 

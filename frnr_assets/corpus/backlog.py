@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from frnr_assets.corpus.tables import Tables
-from frnr_assets.vocabulary import EXTRA_FEATURES, FULL_CLIP, sample_mode
+from frnr_assets.vocabulary import EXTRA_FEATURES, FULL_CLIP, UHD_LINES, sample_mode
 
 _FILE = ("size_bytes", "mtime_ns")
 
@@ -20,7 +20,7 @@ class Recipe:
         encoder: ffmpeg's name of the encoder.
         preset: encoder preset.
         extra_params: further encoder arguments.
-        vmaf_models: the VMAF models that rows may have been scored with.
+        vmaf_models: the VMAF model, or that of clips of fewer than ``UHD_LINES`` lines and that of the others.
         sample_clip_seconds: how much of a clip was encoded and scored, its centre; 0 for all.
         extra_features: names of ``EXTRA_FEATURES`` that were computed as well.
     """
@@ -51,18 +51,17 @@ class Recipe:
 
     def is_made(self) -> pl.Expr:
         """Return the condition that a feature row was made with these settings."""
+        uhd = pl.col("height") >= UHD_LINES
+        model = pl.when(uhd).then(pl.lit(self.vmaf_models[-1])).otherwise(pl.lit(self.vmaf_models[0]))
         modes = [FULL_CLIP, sample_mode(self.sample_clip_seconds)] if self.sample_clip_seconds else [FULL_CLIP]
         return (
-            self.is_of()
-            & pl.col("vmaf_model").is_in(self.vmaf_models)
+            (pl.col("encoder") == self.encoder)
+            & (pl.col("preset") == self.preset)
+            & pl.col("crf").is_in(self.sweep)
+            & (pl.col("vmaf_model") == model)
             & (pl.col("extra_params").list.join("\0") == "\0".join(self.extra_params))
             & pl.col("clip_mode").is_in(modes)
         )
-
-    def is_of(self) -> pl.Expr:
-        """Return the condition that a row is of this encoder, preset and sweep."""
-        same = (pl.col("encoder") == self.encoder) & (pl.col("preset") == self.preset)
-        return same & pl.col("crf").is_in(self.sweep)
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,13 @@ def backlog(tables: Tables, recipe: Recipe) -> Backlog:
     current = there.join(references, on=["clip", *_FILE], how="inner")
     in_quarantine = pl.col("quarantine_reason").is_not_null()
     usable = current.filter(~in_quarantine).with_columns(recipe.clip_mode())
-    rows = tables.feature_rows.read(columns=["src_sha256", "extra_params", "vmaf_model", "clip_mode"])
-    rows = rows.filter(recipe.is_made())
+    made_with = ("src_sha256", "identity", "extra_params", "vmaf_model", "height", "clip_mode")
+    rows = tables.feature_rows.read(columns=made_with).filter(recipe.is_made())
     counted = rows.group_by("clip", "src_sha256", "clip_mode").agg(pl.col("crf").n_unique())
     measured = counted.filter(pl.col("crf") == len(recipe.sweep))
     lacking = usable.join(measured, on=["clip", "src_sha256", "clip_mode"], how="anti")
     if recipe.extra_features:
-        lacking = pl.concat([lacking, _lacking_extras(usable, tables, recipe)]).unique("clip")
+        lacking = pl.concat([lacking, _lacking_extras(usable, rows, tables, recipe)]).unique("clip")
     return Backlog(
         to_decode=frozenset(there.join(current, on="clip", how="anti")["clip"]),
         to_measure=frozenset(lacking["clip"]),
@@ -111,13 +110,14 @@ def backlog(tables: Tables, recipe: Recipe) -> Backlog:
     )
 
 
-def _lacking_extras(usable: pl.DataFrame, tables: Tables, recipe: Recipe) -> pl.DataFrame:
-    """Return the usable clips that lack values of the extra features."""
+def _lacking_extras(usable: pl.DataFrame, rows: pl.DataFrame, tables: Tables, recipe: Recipe) -> pl.DataFrame:
+    """Return the usable clips whose rows lack values of the extra features."""
     columns = [column for name in recipe.extra_features for column in EXTRA_FEATURES[name].columns]
-    there = tables.extra_features.read(columns=["src_sha256"]).filter(recipe.is_of() & pl.col("feature").is_in(columns))
-    counted = there.group_by("clip", "src_sha256").agg(pl.len().alias("values"))
-    found = usable.join(counted, on=["clip", "src_sha256"], how="left")
-    return found.filter(pl.col("values").fill_null(0) < recipe.extra_values()).select(usable.columns)
+    there = tables.extra_features.read(columns=["identity"]).filter(pl.col("feature").is_in(columns))
+    found = rows.select("clip", "src_sha256", "identity").join(there, on=["clip", "identity"])
+    counted = found.group_by("clip", "src_sha256").agg(pl.len().alias("values"))
+    judged = usable.join(counted, on=["clip", "src_sha256"], how="left")
+    return judged.filter(pl.col("values").fill_null(0) < recipe.extra_values()).select(usable.columns)
 
 
 def blocks(

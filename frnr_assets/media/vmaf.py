@@ -1,7 +1,7 @@
 """Which VMAF: its model, what else it computes, and the program that computes it."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -114,10 +114,12 @@ class VmafTool:
     Attributes:
         path: the executable, a path or a name on PATH.
         args: further arguments, such as ``("--backend", "cuda")`` of builds that have it.
+        portable: whether it has to do without AVX2 and AVX-512, see ``open_tool``.
     """
 
     path: str
     args: tuple[str, ...] = ()
+    portable: bool = False
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,13 @@ def vmaf_settings(
     return VmafSettings(models, features, VmafTool(path or "vmaf", tuple(args)))
 
 
+def is_option(arg: str, options: Iterable[str]) -> bool:
+    """Tell whether an argument is, or abbreviates, one of some long options."""
+    name = arg.removeprefix("--").partition("=")[0]
+    return arg.startswith("--") and any(option.startswith(name) for option in options)
+
+
 def _is_taken(arg: str) -> bool:
     if arg.startswith("--"):
-        name = arg[2:].partition("=")[0]
-        return any(option.startswith(name) for option in _TAKEN_OPTIONS)
+        return is_option(arg, _TAKEN_OPTIONS)
     return arg.startswith("-") and not _TAKEN_LETTERS.isdisjoint(arg[1:])

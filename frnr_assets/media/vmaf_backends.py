@@ -13,7 +13,7 @@ from typing import Any
 from frnr_assets.media.ffmpeg import INSPECT_TIMEOUT_S, FFmpeg, input_args, last_line, run_ffmpeg
 from frnr_assets.media.process import TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner
 from frnr_assets.media.reference import Excerpt, Reference, WorkingFormat, index_timing
-from frnr_assets.media.vmaf import CANONICAL6_EXTRACTORS, VmafModel, VmafSettings, VmafTool
+from frnr_assets.media.vmaf import CANONICAL6_EXTRACTORS, VmafModel, VmafSettings, VmafTool, is_option
 from frnr_assets.vocabulary import EXTRA_FEATURES
 
 # Disables AVX2 and AVX-512; what is left agrees with libvmaf's portable code.
@@ -104,6 +104,7 @@ def score_with_tool(
         raise ValueError("no executable is configured")
     working = pairs.reference.working
     timeout_s = pairs.timeout_s(limits, 1)
+    model = vmaf.models.of(working.height).argument(scratch)
     results = []
     for index, distortion in enumerate(pairs.distortions):
         pipes = [os.pipe() for _ in range(2)]
@@ -113,7 +114,7 @@ def score_with_tool(
             f"/dev/fd/{reference_fd}",
             f"/dev/fd/{distortion_fd}",
             working,
-            model=vmaf.models.of(working.height).argument(scratch),
+            model=model,
             extractors=vmaf.extractors(working.width, working.height),
             log=log_name(index),
         )
@@ -179,12 +180,12 @@ def build_vmaf_command(
         *("--width", str(working.width), "--height", str(working.height)),
         *("--pixel_format", working.chroma, "--bitdepth", str(working.bit_depth), "--model", model),
         *(arg for name in extractors for arg in ("--feature", name)),
-        *("--json", "--output", log, "--quiet", *tool.args),
+        *("--json", "--output", log, "--quiet", *tool.args, *(_PORTABLE if tool.portable else ())),
     ]
 
 
 def open_tool(tool: VmafTool, models: Sequence[VmafModel], runner: ToolRunner) -> tuple[VmafTool, str]:
-    """Try the executable; return it with the arguments that it needs, and the version of its libvmaf.
+    """Try the executable; return it as it has to be run, and the version of its libvmaf.
 
     The vmaf of libvmaf 3.2.0 computes ADM wrongly with AVX2 and AVX-512, by up to 8 VMAF points, for about a third of
     all frame widths. So it is compared with its own portable code, and has to use that where they differ. Arguments
@@ -196,8 +197,8 @@ def open_tool(tool: VmafTool, models: Sequence[VmafModel], runner: ToolRunner) -
     for model in models:
         log = _score_noise(tool, model, _NOISE_WIDTHS[0], runner)
     version = str(log["version"])
-    chosen = any(arg.startswith(("--cpumask", "--backend")) for arg in tool.args)
-    portable = replace(tool, args=(*tool.args, *_PORTABLE))
+    chosen = any(is_option(arg, ("cpumask", "backend")) for arg in tool.args)
+    portable = replace(tool, portable=True)
     for width in () if chosen else _NOISE_WIDTHS:
         runs = [_score_noise(each, models[0], width, runner)["frames"] for each in (tool, portable)]
         if not _agree(*([frame["metrics"] for frame in frames] for frames in runs)):
