@@ -146,14 +146,15 @@ class Settings(BaseModel):
 
     def recipe(self) -> Recipe:
         """Return what the rows of a complete clip have been made with."""
+        vmaf = self.vmaf_settings()
         return Recipe(
             sweep=self.crf_sweep,
             encoder=self.encoder,
             preset=self.preset,
             extra_params=self.extra_params,
-            vmaf_models=tuple(model.name for model in self.vmaf_settings().models.models),
+            vmaf_models=tuple(model.name for model in vmaf.models.models),
             sample_clip_seconds=self.sample_clip_seconds,
-            extra_features=self.extra_features,
+            extra_features=vmaf.extra_features,
         )
 
 

@@ -66,7 +66,8 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                 description=describe(
                     "The rows: each distortion scored against its reference with VMAF and the canonical-6 features "
                     "(adm2, vif_scale0..3, motion2). A materialized partition is one complete, durable row, or a "
-                    "cell of a clip in quarantine, which has none."
+                    "cell of a clip in quarantine, which has none. Features beyond these (extra_features) are in the "
+                    "table tables/extra_features of the data root."
                 ),
                 owners=OWNERS,
                 kinds={"vmaf", "parquet"},

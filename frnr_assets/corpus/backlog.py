@@ -42,7 +42,7 @@ class Recipe:
     def extra_values(self) -> pl.Expr:
         """Return how many values of extra features a reference's cells have, all together."""
         shorter, longer = pl.min_horizontal("width", "height"), pl.max_horizontal("width", "height")
-        wanted = [EXTRA_FEATURES[name] for name in self.extra_features]
+        wanted = [EXTRA_FEATURES[name] for name in set(self.extra_features)]
         each = [
             ((shorter >= feature.min_shorter_side) & (longer >= feature.min_longer_side)) * len(feature.columns)
             for feature in wanted

@@ -121,8 +121,13 @@ EXTRA_FEATURES_SCHEMA: Final = pa.schema(
         _RECORDED,
         _field("identity", pa.string(), "that of the feature row it belongs to"),
         _field("src_sha256", pa.string(), "SHA-256 of the uploaded file"),
-        _field("mean", pa.float64(), "mean over frames"),
-        _field("std", pa.float64(), "population standard deviation over frames"),
+        _field(
+            "mean",
+            pa.float64(),
+            "mean over frames; null when a frame has no finite value, because the encode has kept it exactly",
+            nullable=True,
+        ),
+        _field("std", pa.float64(), "population standard deviation over frames; null as the mean", nullable=True),
     ]
 )
 EXTRA_FEATURES_KEY: Final = (*FEATURE_ROWS_KEY, "feature")

@@ -23,7 +23,8 @@ class Score:
     Attributes:
         vmaf: per-frame VMAF.
         features: per-frame values of each of ``CANONICAL6_FEATURES``.
-        extras: per-frame values of the extra features that were asked for, by their names in libvmaf's log.
+        extras: per-frame values of the extra features that were asked for, by their names in libvmaf's log; NaN where
+            one has no value, because the pictures do not differ.
         model: name of the VMAF model.
         libvmaf_version: as libvmaf writes it into its log.
         score_time_ms: wall-clock milliseconds, the clip's scoring divided by the distortions scored together.
@@ -47,9 +48,16 @@ class Score:
         means = {f"{name}_mean": moments[name][0] for name in CANONICAL6_FEATURES}
         return means | {f"{name}_std": moments[name][1] for name in CANONICAL6_FEATURES}
 
-    def extra_moments(self) -> dict[str, tuple[float, float]]:
-        """Return mean and population standard deviation of every value of the extra features."""
-        return {name: mean_and_std(values) for name, values in self.extras.items()}
+    def extra_moments(self) -> dict[str, tuple[float, float] | tuple[None, None]]:
+        """Return mean and population standard deviation of every value of the extra features.
+
+        PSNR-HVS and CIEDE2000 have no finite value for a frame, or a plane of it, that the encode has kept exactly.
+        Then there is no mean either.
+        """
+        return {
+            name: mean_and_std(values) if all(map(math.isfinite, values)) else (None, None)
+            for name, values in self.extras.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class VmafLog:
     Attributes:
         vmaf: per-frame VMAF.
         features: per-frame values of each of ``CANONICAL6_FEATURES``.
-        extras: per-frame values of what was asked for besides.
+        extras: per-frame values of what was asked for besides, NaN where there is none.
         version: of libvmaf.
     """
 
@@ -120,34 +128,41 @@ def score_distortions(
 def read_vmaf_log(path: Path, frames: int, extra_columns: Sequence[str] = ()) -> VmafLog:
     """Read per-frame values and the libvmaf version from a JSON log.
 
-    libvmaf prefixes the names of its fixed-point features with ``integer_``; both spellings are read.
+    libvmaf prefixes the names of its fixed-point features with ``integer_``; these count where a model has the
+    floating-point ones computed as well.
 
     Raises:
         OSError: there is no log.
-        ValueError: not JSON, not ``frames`` frames in order, a feature missing, or a value that is not finite.
+        ValueError: not JSON, not ``frames`` frames in order, a feature missing, or a value of VMAF or the canonical-6
+            that is not finite.
     """
     log: dict[str, Any] = json.loads(path.read_text())
     try:
         entries = log["frames"]
         if [entry["frameNum"] for entry in entries] != list(range(frames)):
             raise ValueError(f"libvmaf scored {len(entries)} frames of {frames}")
-        metrics: list[dict[str, float]] = [entry["metrics"] for entry in entries]
-        columns = {name: _column(metrics, name) for name in ("vmaf", *CANONICAL6_FEATURES, *extra_columns)}
+        metrics: list[dict[str, float | None]] = [entry["metrics"] for entry in entries]
         return VmafLog(
-            vmaf=columns["vmaf"],
-            features={name: columns[name] for name in CANONICAL6_FEATURES},
-            extras={name: columns[name] for name in extra_columns},
+            vmaf=_finite(metrics, "vmaf"),
+            features={name: _finite(metrics, name) for name in CANONICAL6_FEATURES},
+            extras={name: _column(metrics, name) for name in extra_columns},
             version=str(log["version"]),
         )
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"libvmaf's log is not one: {error!r}") from error
 
 
-def _column(metrics: Sequence[Mapping[str, float]], name: str) -> tuple[float, ...]:
-    spelling = next((key for key in (name, f"integer_{name}") if key in metrics[0]), None)
-    if spelling is None:
-        raise ValueError(f"libvmaf did not report {name}")
-    values = tuple(float(metric.get(spelling, math.nan)) for metric in metrics)
+def _finite(metrics: Sequence[Mapping[str, float | None]], name: str) -> tuple[float, ...]:
+    values = _column(metrics, name)
     if not all(map(math.isfinite, values)):
         raise ValueError(f"libvmaf reported a value of {name} that is not finite")
     return values
+
+
+def _column(metrics: Sequence[Mapping[str, float | None]], name: str) -> tuple[float, ...]:
+    spelling = next((key for key in (f"integer_{name}", name) if key in metrics[0]), None)
+    if spelling is None:
+        raise ValueError(f"libvmaf did not report {name}")
+    # It writes null for what is not finite.
+    values = (metric.get(spelling) for metric in metrics)
+    return tuple(math.nan if value is None else float(value) for value in values)

@@ -1,6 +1,7 @@
 """Which VMAF: its model, what else it computes, and the program that computes it."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def choose_models(configured: str) -> ModelChoice:
             ``UHD_LINES`` lines up and the standard one below.
 
     Raises:
-        ToolError: the file cannot be read, or the version has a character that none has.
+        ToolError: the file cannot be read or is not JSON, or the version has a character that none has.
     """
     if configured == AUTO_MODEL:
         return ModelChoice(VmafModel(DEFAULT_VMAF_MODEL), VmafModel(UHD_VMAF_MODEL))
@@ -94,8 +95,12 @@ def choose_models(configured: str) -> ModelChoice:
         path = Path(configured).absolute()
         try:
             content = path.read_bytes()
+            # libvmaf itself takes what it has read of half a file for the model.
+            json.loads(content)
         except OSError as error:
             raise ToolError(f"vmaf_model: {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise ToolError(f"vmaf_model: {path} is no JSON model: {error}") from error
         one = VmafModel(f"{path.name}@{hashlib.sha256(content).hexdigest()[:8]}", path)
     elif configured and configured.replace(".", "").replace("_", "").isalnum() and configured.isascii():
         one = VmafModel(configured)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -118,13 +119,15 @@ def score_with_tool(
             extractors=vmaf.extractors(working.width, working.height),
             log=log_name(index),
         )
-        legs = ((pairs.source, pairs.reference_leg), (distortion, pairs.distortion_leg))
+        legs = (
+            _Leg(pairs.source, pairs.reference_leg, scratch / f"{index}.reference.progress"),
+            _Leg(distortion, pairs.distortion_leg, scratch / f"{index}.distortion.progress"),
+        )
+        size_bytes = pairs.part.frames * working.frame_bytes
         with ThreadPoolExecutor(len(legs)) as feeders:
             feeding = [
-                feeders.submit(
-                    _feed, path, filters, write, ffmpeg=ffmpeg, runner=runner, cwd=scratch, timeout_s=timeout_s
-                )
-                for (path, filters), (_, write) in zip(legs, pipes, strict=True)
+                feeders.submit(leg.feed, write, size_bytes, ffmpeg=ffmpeg, runner=runner, timeout_s=timeout_s)
+                for leg, (_, write) in zip(legs, pipes, strict=True)
             ]
             result = runner.run(command, cwd=scratch, timeout_s=timeout_s, inherited=(reference_fd, distortion_fd))
         _refuse_failure(result, feeding)
@@ -132,11 +135,33 @@ def score_with_tool(
     return results
 
 
-def _feed(
-    path: Path, filters: str, pipe: int, *, ffmpeg: FFmpeg, runner: ToolRunner, cwd: Path, timeout_s: float
-) -> None:
-    args = [*input_args(path), "-map", "0:V:0", "-vf", filters, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1"]
-    run_ffmpeg(ffmpeg, args, "decode for the score", runner=runner, cwd=cwd, timeout_s=timeout_s, stdout=pipe)
+@dataclass(frozen=True)
+class _Leg:
+    """One of the two videos that the executable compares.
+
+    Attributes:
+        path: the file.
+        filters: what leads to the frames that are scored.
+        progress: where ffmpeg writes how far it is.
+    """
+
+    path: Path
+    filters: str
+    progress: Path
+
+    def feed(self, pipe: int, size_bytes: int, *, ffmpeg: FFmpeg, runner: ToolRunner, timeout_s: float) -> None:
+        """Decode into a pipe, and insist on the number of bytes: raw frames have no other mark of their size."""
+        video = ("-map", "0:V:0", "-vf", self.filters, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1")
+        args = [*input_args(self.path), "-progress", self.progress.name, *video]
+        what = "decode for the score"
+        folder = self.progress.parent
+        result = run_ffmpeg(ffmpeg, args, what, runner=runner, cwd=folder, timeout_s=timeout_s, stdout=pipe)
+        sizes = re.findall(r"^total_size=(\d+)$", self.progress.read_text(), re.MULTILINE)
+        found = int(sizes[-1]) if sizes else 0
+        if found != size_bytes:
+            raise ToolFailed(
+                f"{what} failed: {self.path.name} has {found} bytes of raw frames, not {size_bytes}", result
+            )
 
 
 def _refuse_failure(result: ToolResult, feeding: Sequence[Future[None]]) -> None:
@@ -244,7 +269,10 @@ def _score_noise(tool: VmafTool, model: VmafModel, width: int, runner: ToolRunne
                 return log
         except (OSError, ValueError, KeyError):
             pass
-    raise ToolError(f"{tool.path} does not work as vmaf: `{result.command}`: {last_line(result.stderr)}")
+    raise ToolError(
+        f"{tool.path} does not work as vmaf: `{result.command}`: {last_line(result.stderr)}; set vmaf_path to "
+        "Netflix's vmaf, or use vmaf_backend libvmaf"
+    )
 
 
 def score_memory_bytes(frame_bytes: int, cells: int, vmaf: VmafSettings) -> int:
