@@ -8,13 +8,14 @@ import hashlib
 import math
 import shutil
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from frnr_assets.corpus.keys import source_key
 from frnr_assets.corpus.schema import CORPUS_ROW_KEYS, PROVENANCE_KEYS, ROW_SCHEMA, SCHEMA_VERSION
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.clips import measure_clips
@@ -207,15 +208,16 @@ class NrToFrAdapter:
         """
         runners = Runners(probe_runner, decode_runner, encode_runner, score_runner)
         if any((probe_runner, decode_runner, encode_runner, score_runner)):
-            for nr_row in map(_checked, nr_rows):
+            for nr_row in nr_rows:
+                _refuse_mos(nr_row)
                 yield from self._run_steps(nr_row, runners)
         else:
-            yield from self._run_engine(map(_checked, nr_rows))
+            yield from self._run_engine(nr_rows)
 
     def _run_engine(self, nr_rows: Iterable[NrInputRow]) -> Iterator[dict[str, Any]]:
         options = self.options
         compute = partial(local_pool, cores=options.cores, memory_gib=options.memory_gib)
-        with scratch_folder(self.scratch_dir) as folder:
+        with scratch_folder(self.scratch_dir.absolute()) as folder:
             tables = Tables(folder, encode_dir=options.encode_dir)
             with open_engine(
                 tables,
@@ -225,8 +227,12 @@ class NrToFrAdapter:
                 keep_reference="yuv" if self.keep_intermediate_yuv else None,
             ) as engine:
                 waiting: deque[Clip] = deque()
-                outcomes = measure_clips(engine, _clips(nr_rows, waiting), self.crf_sweep, run_id=uuid.uuid4().hex)
+                refused: list[RuntimeError] = []
+                clips = _clips(nr_rows, waiting, refused)
+                outcomes = measure_clips(engine, clips, self.crf_sweep, run_id=uuid.uuid4().hex)
                 yield from self._in_order(outcomes, waiting)
+        for refusal in refused:
+            raise refusal
 
     def _in_order(
         self, outcomes: Iterable[ReferenceDone | ReferenceFailed | CellOutcome], waiting: deque[Clip]
@@ -259,7 +265,7 @@ class NrToFrAdapter:
 
     def _run_steps(self, nr_row: NrInputRow, runners: Runners) -> Iterator[dict[str, Any]]:
         options = self.options
-        with scratch_folder(self.scratch_dir) as folder:
+        with scratch_folder(self.scratch_dir.absolute()) as folder:
             steps = Stepwise(
                 source=nr_row.src,
                 tools=self._tools(),
@@ -302,17 +308,26 @@ class NrToFrAdapter:
         )
 
 
-def _checked(nr_row: NrInputRow) -> NrInputRow:
+def _refuse_mos(nr_row: NrInputRow) -> None:
     mos = nr_row.mos
     if mos is not None and (isinstance(mos, bool) or not isinstance(mos, int | float) or not math.isfinite(mos)):
         raise RuntimeError(f"{nr_row.src}: its MOS is {mos!r}, which is no finite number")
-    return nr_row
 
 
-def _clips(nr_rows: Iterable[NrInputRow], waiting: deque[Clip]) -> Iterator[Clip]:
-    """Number the clips as they are asked for, and note them as waiting for their turn."""
-    for index, nr_row in enumerate(nr_rows):
-        clip = Clip(str(index), Path(nr_row.src), nr_row.mos)
+def _clips(nr_rows: Iterable[NrInputRow], waiting: deque[Clip], refused: list[RuntimeError]) -> Iterator[Clip]:
+    """Name the clips as they are asked for, and note them as waiting for their turn; end at one that is refused."""
+    times: Counter[Path] = Counter()
+    for nr_row in nr_rows:
+        try:
+            _refuse_mos(nr_row)
+        except RuntimeError as error:
+            refused.append(error)
+            return
+        source = Path(nr_row.src)
+        key = source_key(source.absolute())
+        # The same clip may be there twice.
+        clip = Clip(f"{key}~{times[source]}" if times[source] else key, source, nr_row.mos)
+        times[source] += 1
         waiting.append(clip)
         yield clip
 

@@ -106,10 +106,11 @@ def tables_of(output: Path, settings: Settings) -> Tables:
 def _measure(tables: Tables, settings: Settings, failed: list[dict[str, Any]], *, retry_quarantined: bool) -> None:
     """Measure what is missing; what fails, and may work another time, is added to ``failed``."""
     todo = backlog(tables, settings.recipe())
-    listed = tables.listed_clips().filter(pl.col("size_bytes").is_not_null())
+    listed = _listed(tables).filter(pl.col("size_bytes").is_not_null())
     wanted = todo.to_decode | todo.to_measure | (todo.quarantined if retry_quarantined else frozenset())
     missing = listed.filter(pl.col("clip").is_in(list(wanted))).select("clip", "src", "mos")
     clips = [Clip(key, Path(src), mos) for key, src, mos in missing.iter_rows()]
+    sources = {clip.key: str(clip.src) for clip in clips}
     hopeless = len(tables.rejects.read()) + len(todo.quarantined - wanted)
     tools, compute = settings.tools(), partial(local_pool, cores=settings.cores, memory_gib=settings.memory_gib)
     with (
@@ -123,14 +124,20 @@ def _measure(tables: Tables, settings: Settings, failed: list[dict[str, Any]], *
             progress.count(outcome)
             match outcome:
                 case ReferenceFailed():
-                    failed.append(_failure(outcome.clip, None, outcome.reason, outcome.detail))
+                    failed.append(_failure(sources[outcome.clip], None, outcome.reason, outcome.detail))
                 case CellFailed():
-                    failed.append(_failure(outcome.clip, outcome.crf, outcome.reason, outcome.detail))
+                    failed.append(_failure(sources[outcome.clip], outcome.crf, outcome.reason, outcome.detail))
+
+
+def _listed(tables: Tables) -> pl.DataFrame:
+    """Return the clips that the manifest lists, without those whose line is rejected now, whatever it was before."""
+    place = ["manifest", "line"]
+    return tables.listed_clips().join(tables.rejects.read().select(place), on=place, how="anti")
 
 
 def _rows(tables: Tables, settings: Settings) -> pl.DataFrame:
     """Return the current rows that were made with these settings, in the order of the manifest and the sweep."""
-    order = tables.listed_clips().select("clip").with_row_index("position")
+    order = _listed(tables).select("clip").with_row_index("position")
     rows = tables.current_rows().filter(settings.recipe().is_made())
     return rows.join(order, on="clip").sort("position", "crf").drop("position")
 

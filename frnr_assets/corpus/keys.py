@@ -20,6 +20,11 @@ def clip_key(source: PurePath) -> str:
     return key.rstrip(".") + "_" * (len(key) - len(key.rstrip(".")))
 
 
+def source_key(source: PurePath) -> str:
+    """Return a key that no other source has, for where no manifest tells which others there are."""
+    return _hashed(clip_key(source), ("", str(source)), ())
+
+
 def assign_keys(names: Sequence[tuple[str, str]], taken: Collection[str]) -> list[str]:
     """Return a key of its own for each clip: the plain one where that is free and short, else with a hash of its name.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from frnr_assets.corpus.keys import clip_key
+from frnr_assets.corpus.keys import source_key
 from frnr_assets.engine.encodes import EncodeShelf
 from frnr_assets.engine.rows import encode_identity, feature_row
 from frnr_assets.media.encode import Distortion
@@ -43,6 +43,7 @@ from frnr_assets.media.vmaf_backends import open_tool
 
 _FFMPEG_VERSION = r"ffmpeg version (\S+)"
 _UNKNOWN = "unknown"
+_NO_COLOURS = "setparams=range=limited:color_primaries=unknown:color_trc=unknown:colorspace=unknown"
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Stepwise:
                 settings = self.tools.encode
                 shelf = EncodeShelf(self.encode_dir / f"{settings.encoder.name}-{settings.preset}")
                 identity = encode_identity(reference, crf, toolchain)
-                encode_path = str(shelf.keep(distortion, clip_key(self.source), crf, identity).path)
+                encode_path = str(shelf.keep(distortion, source_key(self.source.absolute()), crf, identity).path)
             return feature_row(cell, toolchain, src=self.source, mos=mos, run_id=run_id, encode_path=encode_path)
         finally:
             shutil.rmtree(folder)
@@ -230,9 +231,13 @@ class Stepwise:
         vmaf = self.tools.vmaf
         if vmaf.tool is not None:
             vmaf = replace(vmaf, tool=open_tool(vmaf.tool, vmaf.models.models, self._own)[0])
+        # The encode was made of raw frames, which do not say what their range and colours are. Neither may the source:
+        # a difference would be converted away on one side, and scored.
+        working = reference.working
+        unmarked = replace(working, filters=f"{working.filters},{_NO_COLOURS}")
         (score,) = score_distortions(
             self.source,
-            reference,
+            replace(reference, working=unmarked),
             [encode],
             part=self.tools.encode.part_of(reference),
             vmaf=vmaf,
@@ -258,7 +263,7 @@ class Stepwise:
 
     @property
     def _ffmpeg(self) -> str:
-        return str(locate_ffmpeg(self.ffmpeg_bin))
+        return self.ffmpeg_bin or str(locate_ffmpeg(None))
 
     def _own_runner(self, width: int, height: int, frames: float) -> Runner:
         """Return what starts a program as ``subprocess.run`` would, with this platform's limits."""

@@ -1,6 +1,7 @@
 """Finding ffmpeg, learning what it can do, and the arguments that every command shares."""
 
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,17 +53,19 @@ def locate_ffmpeg(configured: str | None) -> Path:
     """Return the configured executable, or else the one inside the imageio-ffmpeg wheel.
 
     Raises:
-        ToolError: the configured path is not an executable file, or the wheel has none for this machine.
+        ToolError: what is configured is neither an executable file nor the name of one on PATH, or the wheel has none
+            for this machine.
     """
     if configured is None:
         try:
             return Path(imageio_ffmpeg.get_ffmpeg_exe())
         except RuntimeError as error:
             raise ToolError("imageio-ffmpeg has no ffmpeg for this machine; set ffmpeg_path to one") from error
-    path = Path(configured).absolute()
-    if not path.is_file() or not path.stat().st_mode & 0o111:
-        raise ToolError(f"the configured ffmpeg, {path}, is not an executable file; correct or remove ffmpeg_path")
-    return path
+    found = shutil.which(configured)
+    if found is None:
+        named = Path(configured).absolute() if "/" in configured else configured
+        raise ToolError(f"the configured ffmpeg, {named}, is not an executable file; correct or remove ffmpeg_path")
+    return Path(found).absolute()
 
 
 def inspect_ffmpeg(path: Path, runner: ToolRunner) -> FFmpeg:

@@ -309,9 +309,9 @@ def _encoder(name: str) -> Encoder:
 
 
 def _named(path: Path) -> str:
-    """Return a path such that ffmpeg takes it for neither an option nor a protocol."""
+    """Return a path such that ffmpeg takes it for neither an option nor a protocol, which may have options too."""
     name = str(path)
-    return f"file:{name}" if name.startswith("-") or ":" in name.partition("/")[0] else name
+    return f"file:{name}" if name.startswith("-") or (":" in name and not name.startswith("/")) else name
 
 
 def _in_list(path: Path) -> str:
