@@ -164,5 +164,5 @@ def _column(metrics: Sequence[Mapping[str, float | None]], name: str) -> tuple[f
     if spelling is None:
         raise ValueError(f"libvmaf did not report {name}")
     # It writes null for what is not finite.
-    values = (metric.get(spelling) for metric in metrics)
+    values = (metric[spelling] for metric in metrics)
     return tuple(math.nan if value is None else float(value) for value in values)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from frnr_assets.media.ffmpeg import INSPECT_TIMEOUT_S, FFmpeg, input_args, last_line, run_ffmpeg
-from frnr_assets.media.process import TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner
+from frnr_assets.media.process import TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner, refuse_without_space
 from frnr_assets.media.reference import Excerpt, Reference, WorkingFormat, index_timing
 from frnr_assets.media.vmaf import CANONICAL6_EXTRACTORS, VmafModel, VmafSettings, VmafTool, is_option
 from frnr_assets.vocabulary import EXTRA_FEATURES
@@ -159,6 +159,7 @@ class _Leg:
         sizes = re.findall(r"^total_size=(\d+)$", self.progress.read_text(), re.MULTILINE)
         found = int(sizes[-1]) if sizes else 0
         if found != size_bytes:
+            refuse_without_space(folder)
             raise ToolFailed(
                 f"{what} failed: {self.path.name} has {found} bytes of raw frames, not {size_bytes}", result
             )
