@@ -163,6 +163,8 @@ def _column(metrics: Sequence[Mapping[str, float | None]], name: str) -> tuple[f
     spelling = next((key for key in (f"integer_{name}", name) if key in metrics[0]), None)
     if spelling is None:
         raise ValueError(f"libvmaf did not report {name}")
+    if not all(spelling in metric for metric in metrics):
+        raise ValueError(f"libvmaf did not report {name} of every frame")
     # It writes null for what is not finite.
     values = (metric[spelling] for metric in metrics)
     return tuple(math.nan if value is None else float(value) for value in values)

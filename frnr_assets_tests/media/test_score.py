@@ -115,7 +115,7 @@ def test_both_spellings_of_the_features_are_read(prefix: str, tmp_path: Path) ->
         (out_of_order, "libvmaf scored 3 frames of 3"),
         (no_frames, "libvmaf"),
         (no_motion, "libvmaf did not report motion2"),
-        (no_vif_in_one_frame, "a value of vif_scale3 that is not finite"),
+        (no_vif_in_one_frame, "vif_scale3 of every frame"),
         (nan_vmaf, "a value of vmaf that is not finite"),
         (infinite_adm, "a value of adm2 that is not finite"),
         pytest.param(no_frame_number, "libvmaf"),
