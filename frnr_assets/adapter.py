@@ -262,6 +262,8 @@ class NrToFrAdapter:
                 waiting.popleft()
                 for crf in self.crf_sweep:
                     yield self._shown(found[crf])
+        if waiting:
+            raise RuntimeError(f"{waiting[0].src}: nothing came of it")
 
     def _run_steps(self, nr_row: NrInputRow, runners: Runners) -> Iterator[dict[str, Any]]:
         options = self.options
@@ -316,7 +318,7 @@ def _refuse_mos(nr_row: NrInputRow) -> None:
 
 def _clips(nr_rows: Iterable[NrInputRow], waiting: deque[Clip], refused: list[RuntimeError]) -> Iterator[Clip]:
     """Name the clips as they are asked for, and note them as waiting for their turn; end at one that is refused."""
-    times: Counter[Path] = Counter()
+    times: Counter[str] = Counter()
     for nr_row in nr_rows:
         try:
             _refuse_mos(nr_row)
@@ -326,8 +328,8 @@ def _clips(nr_rows: Iterable[NrInputRow], waiting: deque[Clip], refused: list[Ru
         source = Path(nr_row.src)
         key = source_key(source.absolute())
         # The same clip may be there twice.
-        clip = Clip(f"{key}~{times[source]}" if times[source] else key, source, nr_row.mos)
-        times[source] += 1
+        clip = Clip(f"{key}~{times[key]}" if times[key] else key, source, nr_row.mos)
+        times[key] += 1
         waiting.append(clip)
         yield clip
 

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.export import SUFFIXES
 from frnr_assets.corpus.locks import Busy
+from frnr_assets.corpus.manifests.entries import manifest_files
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.publish import CorpusInvalid
 from frnr_assets.doctor import examine
@@ -44,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     except (SettingsError, ManifestError, ToolError) as error:
         _complain(str(error))
         return _USAGE
-    except (Busy, CorpusInvalid) as error:
+    except Busy as error:
+        _complain(f"{error}: rows of this input are being made already; wait for that, or use another --data-root")
+    except CorpusInvalid as error:
         _complain(str(error))
     except OSError as error:
         _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
@@ -90,8 +93,9 @@ def _add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "extract",
         help="make the rows of a dataset, without Dagster",
         description="Make the rows of all clips of a manifest and write them to one file. What is measured is kept at "
-        "once, under extract in the data root; after an interruption, however hard, the same command goes on from "
-        "there. Clips that failed are in a file beside the output, named .failures.jsonl, with the reasons.",
+        "once, under extract in the data root, for every output of the same input; after an interruption, however "
+        "hard, the same command goes on from there. Clips that failed are in a file beside the output, named "
+        ".failures.jsonl, with the reasons.",
     )
     parser.add_argument(
         "--input",
@@ -192,6 +196,10 @@ def _extract(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"--output {arguments.output}: it can end in {' or '.join(SUFFIXES)}")
     settings = _settings(arguments)
     dataset = _dataset(arguments, settings)
+    if arguments.output.resolve() in {manifest.resolve() for manifest, _ in manifest_files(dataset)}:
+        raise SettingsError(f"--output {arguments.output}: it is the input")
+    if arguments.output.is_dir():
+        raise SettingsError(f"--output {arguments.output}: it is a folder")
     done = extract(dataset, arguments.output, settings, retry_quarantined=arguments.retry_quarantined)
     _complain(f"{done.rows} rows in {done.output}") if done.rows else _complain("no row yet")
     if done.failures:

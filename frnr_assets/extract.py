@@ -1,5 +1,6 @@
 """A manifest in, one file of rows out, without Dagster: resumable, on all cores."""
 
+import os
 import sys
 import uuid
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from frnr_assets.corpus.backlog import Backlog, backlog
 from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.export import export, write_json_lines
 from frnr_assets.corpus.ingest import ingest
+from frnr_assets.corpus.keys import source_key
 from frnr_assets.corpus.locks import locked
 from frnr_assets.corpus.store import write_parquet
 from frnr_assets.corpus.tables import Tables
@@ -66,11 +68,11 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
     Raises:
         ManifestError: the manifest cannot be read, or none of its rows can be used.
         ToolError: a tool, an encoder or a model is missing.
-        Busy: another process extracts to the same output.
+        Busy: another process extracts from the same manifest.
         CorpusInvalid: the rows must not be used, which is a defect.
         OSError: the disk is full or a folder is not writable.
     """
-    tables = tables_of(output, settings)
+    tables = tables_of(dataset, settings)
     with locked(tables.root / ".extraction.lock", wait=False):
         output.parent.mkdir(parents=True, exist_ok=True)
         ingest([dataset], tables, settings.allowed_roots)
@@ -94,10 +96,12 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
     return Extraction(len(rows), len(failures), interrupted, output, failures_file)
 
 
-def tables_of(output: Path, settings: Settings) -> Tables:
-    """Return the tables that an extraction to this output keeps, apart from those of the assets."""
+def tables_of(dataset: Dataset, settings: Settings) -> Tables:
+    """Return the tables that extractions of this manifest keep, apart from those of the assets."""
+    # Seen from the data root: when both move together, nothing is measured again.
+    manifest = Path(os.path.relpath(dataset.manifest, settings.data_root))
     return Tables(
-        settings.data_root / "extract" / output.name,
+        settings.data_root / "extract" / source_key(manifest),
         scratch_dir=settings.scratch_dir or SCRATCH_DIR.absolute(),
         encode_dir=settings.encode_dir or ENCODE_DIR.absolute(),
     )

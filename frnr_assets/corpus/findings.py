@@ -187,6 +187,9 @@ def values_implausible(rows: pl.DataFrame, label: str = "clip") -> list[Finding]
         limit = _FEATURE_LIMITS[feature]
         fine = [pl.col(name).is_finite() & pl.col(name).is_between(0, limit) for name in (mean, std)]
         findings += _unless(rows, fine[0] & fine[1], f"{feature} is not finite and within 0..{limit:g}", label)
+    judged = {"vmaf_score", "nr_mos", *FEATURE_MEANS, *FEATURE_STDS}
+    for name in (field.name for field in ROW_SCHEMA if pa.types.is_floating(field.type) and field.name not in judged):
+        findings += _unless(rows, pl.col(name).is_finite(), f"{name} is not finite", label)
     return findings + _unless(rows, pl.col("exit_status") == 0, "exit_status is not 0", label)
 
 

@@ -43,7 +43,6 @@ from frnr_assets.media.vmaf_backends import open_tool
 
 _FFMPEG_VERSION = r"ffmpeg version (\S+)"
 _UNKNOWN = "unknown"
-_NO_COLOURS = "setparams=range=limited:color_primaries=unknown:color_trc=unknown:colorspace=unknown"
 
 
 @dataclass(frozen=True)
@@ -231,13 +230,9 @@ class Stepwise:
         vmaf = self.tools.vmaf
         if vmaf.tool is not None:
             vmaf = replace(vmaf, tool=open_tool(vmaf.tool, vmaf.models.models, self._own)[0])
-        # The encode was made of raw frames, which do not say what their range and colours are. Neither may the source:
-        # a difference would be converted away on one side, and scored.
-        working = reference.working
-        unmarked = replace(working, filters=f"{working.filters},{_NO_COLOURS}")
         (score,) = score_distortions(
             self.source,
-            replace(reference, working=unmarked),
+            reference,
             [encode],
             part=self.tools.encode.part_of(reference),
             vmaf=vmaf,

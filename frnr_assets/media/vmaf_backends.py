@@ -17,6 +17,9 @@ from frnr_assets.media.reference import Excerpt, Reference, WorkingFormat, index
 from frnr_assets.media.vmaf import CANONICAL6_EXTRACTORS, VmafModel, VmafSettings, VmafTool, is_option
 from frnr_assets.vocabulary import EXTRA_FEATURES
 
+# Encodes do not always say of range and colours what their source says: VP9 has no word for some matrices, and raw
+# frames have none at all. ffmpeg would convert such a difference away on one leg, and it would be scored.
+_UNMARKED = "setparams=range=unspecified:color_primaries=unknown:color_trc=unknown:colorspace=unknown"
 # Disables AVX2 and AVX-512; what is left agrees with libvmaf's portable code.
 _PORTABLE = ("--cpumask", "24")
 # Widths for which libvmaf 3.2.0 is wrong with AVX2, with AVX-512, or with both.
@@ -55,7 +58,7 @@ class Pairs:
     @property
     def distortion_leg(self) -> str:
         """The filters that lead from an encode to the frames that are scored."""
-        return f"{self.reference.working.filters},{index_timing(self.reference.probe.rate)}"
+        return f"{self.reference.working.filters},{_UNMARKED},{index_timing(self.reference.probe.rate)}"
 
     def timeout_s(self, limits: TimeLimits, cells: int) -> float:
         """Return how long scoring that many of them may take, in seconds."""
