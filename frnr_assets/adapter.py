@@ -103,6 +103,9 @@ class NrInputRow:
     mos: float | None = None
     extra: Mapping[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "src", Path(self.src))
+
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Self:
         """Take a row as it stands in a JSON Lines manifest; keys other than src and mos become ``extra``.
@@ -140,6 +143,7 @@ class NrToFrAdapter:
     options: CorpusOptions = field(default_factory=CorpusOptions)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "scratch_dir", Path(self.scratch_dir))
         if not self.crf_sweep:
             raise ValueError("crf_sweep must be non-empty")
         for crf in self.crf_sweep:
@@ -229,7 +233,8 @@ class NrToFrAdapter:
                 waiting: deque[Clip] = deque()
                 refused: list[RuntimeError] = []
                 clips = _clips(nr_rows, waiting, refused)
-                outcomes = measure_clips(engine, clips, self.crf_sweep, run_id=uuid.uuid4().hex)
+                crfs = tuple(dict.fromkeys(self.crf_sweep))
+                outcomes = measure_clips(engine, clips, crfs, run_id=uuid.uuid4().hex)
                 yield from self._in_order(outcomes, waiting)
         for refusal in refused:
             raise refusal

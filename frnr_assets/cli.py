@@ -1,11 +1,13 @@
 """The command `frnr`."""
 
 import argparse
+import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -17,7 +19,7 @@ from frnr_assets.corpus.manifests.entries import manifest_files
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.publish import CorpusInvalid
 from frnr_assets.doctor import examine
-from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR, extract
+from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR, extract, extras_of, failures_of, tables_of
 from frnr_assets.media.process import ToolError
 from frnr_assets.settings import Settings, SettingsError, in_words, load_settings
 
@@ -145,7 +147,12 @@ def _flag(name: str, setting: FieldInfo) -> dict[str, Any]:
         return {"action": "append", "metavar": "VALUE", "help": f"{help_text}; may be given several times"}
     if name in _WITH_COMMAS:
         return {"type": _list_of(int if name == "crf_sweep" else str), "metavar": "A,B,...", "help": help_text}
-    return {"metavar": "VALUE", "help": help_text}
+    choices = [value for kind in (setting.annotation, *get_args(setting.annotation)) for value in _literals(kind)]
+    return {"metavar": f"{{{','.join(choices)}}}" if choices else "VALUE", "help": help_text}
+
+
+def _literals(kind: object) -> tuple[str, ...]:
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def _dashed(name: str) -> str:
@@ -176,12 +183,16 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _dataset(arguments: argparse.Namespace, settings: Settings) -> Dataset:
-    manifest = arguments.input.absolute()
+    # Without "..", which would stand in every row.
+    manifest = Path(os.path.abspath(arguments.input))  # noqa: PTH100 - resolve() would follow links as well
     if not manifest.exists():
         raise ManifestError(f"--input {arguments.input}: there is no such file")
     flags = {name: getattr(arguments, name) for name in ("clips_root", "format", "mos_scale")}
     given = {name: value for name, value in flags.items() if value is not None}
-    declared = next((dataset for dataset in settings.datasets if dataset.manifest == manifest), None)
+    if "clips_root" in given:
+        given["clips_root"] = os.path.abspath(given["clips_root"])  # noqa: PTH100 - the same
+    same = (dataset for dataset in settings.datasets if dataset.manifest.resolve() == manifest.resolve())
+    declared = next(same, None)
     known = declared.model_dump() if declared else {"name": manifest.stem, "manifest": manifest}
     try:
         return Dataset.model_validate({**known, **given}).under(Path.cwd())
@@ -196,17 +207,46 @@ def _extract(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"--output {arguments.output}: it can end in {' or '.join(SUFFIXES)}")
     settings = _settings(arguments)
     dataset = _dataset(arguments, settings)
-    if arguments.output.resolve() in {manifest.resolve() for manifest, _ in manifest_files(dataset)}:
-        raise SettingsError(f"--output {arguments.output}: it is the input")
+    written = {
+        path.resolve() for path in (arguments.output, failures_of(arguments.output), extras_of(arguments.output))
+    }
+    if written & {manifest.resolve() for manifest, _ in manifest_files(dataset)}:
+        raise SettingsError(f"--output {arguments.output}: it, or a file beside it, would be written over the input")
     if arguments.output.is_dir():
         raise SettingsError(f"--output {arguments.output}: it is a folder")
+    tables = tables_of(dataset, settings)
+    _require_writable("output", arguments.output.parent)
+    _require_writable("data_root", settings.data_root)
+    _require_writable("scratch_dir", tables.scratch)
+    if settings.keep_encodes:
+        _require_writable("encode_dir", tables.kept_encodes)
     done = extract(dataset, arguments.output, settings, retry_quarantined=arguments.retry_quarantined)
-    _complain(f"{done.rows} rows in {done.output}") if done.rows else _complain("no row yet")
+    _complain(f"{_counted(done.rows, 'row')} in {done.output}" if done.rows else f"no row; {done.output} is as it was")
+    if done.rows and not done.rows_with_mos:
+        _complain("no clip has a MOS: is its column called mos? Declare others as columns of [[datasets]] in frnr.toml")
     if done.failures:
-        _complain(f"{done.failures} failures, with their reasons, in {done.failures_file}")
+        _complain(f"{_counted(done.failures, 'failure')}, with reasons, in {done.failures_file}")
     if done.interrupted:
         raise KeyboardInterrupt
     return _FAILED if done.failures else _OK
+
+
+def _require_writable(name: str, folder: Path) -> None:
+    """Find out now what would otherwise be found out after days.
+
+    Raises:
+        SettingsError: nothing can be written into the folder, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(f"{name}: {folder} cannot be written to ({error.strerror}); choose another") from error
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

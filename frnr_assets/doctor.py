@@ -9,10 +9,11 @@ from pathlib import Path
 
 from frnr_assets.corpus.manifests.entries import base_folder, manifest_files
 from frnr_assets.corpus.manifests.records import ManifestError
+from frnr_assets.engine.workshop import memory_bytes
 from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.ffmpeg import FFmpeg, require_encoder, require_vmaf_model
-from frnr_assets.media.machine import available_memory_bytes, usable_cores
+from frnr_assets.media.machine import usable_cores
 from frnr_assets.media.process import ToolError, ToolRunner
 from frnr_assets.media.toolchain import open_ffmpeg
 from frnr_assets.media.vmaf import VmafModel, VmafTool
@@ -52,7 +53,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
         yield Diagnosis("ffmpeg", f"{ffmpeg.version}, {ffmpeg.path}", works=True)
         yield from _encoders(settings, ffmpeg, runner)
         yield from _vmaf(settings, ffmpeg, runner)
-    memory_gib = settings.memory_gib or available_memory_bytes() / 2**30
+    memory_gib = memory_bytes(settings.memory_gib) / 2**30
     yield Diagnosis(
         "machine", f"{settings.cores or usable_cores()} cores, {memory_gib:.1f} GiB of memory to use", works=True
     )

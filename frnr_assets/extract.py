@@ -11,7 +11,7 @@ from typing import Any, Self, TextIO
 import polars as pl
 from tqdm import tqdm
 
-from frnr_assets.corpus.backlog import Backlog, backlog
+from frnr_assets.corpus.backlog import backlog
 from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.export import export, write_json_lines
 from frnr_assets.corpus.ingest import ingest
@@ -19,11 +19,13 @@ from frnr_assets.corpus.keys import source_key
 from frnr_assets.corpus.locks import locked
 from frnr_assets.corpus.store import write_parquet
 from frnr_assets.corpus.tables import Tables
+from frnr_assets.engine.batch import Engine
 from frnr_assets.engine.clips import measure_clips
 from frnr_assets.engine.outcomes import CellDone, CellOutcome, CellQuarantined, Clip, ReferenceDone, ReferenceFailed
 from frnr_assets.engine.workshop import local_pool, open_engine
 from frnr_assets.media.sweep import CellFailed
 from frnr_assets.settings import Settings
+from frnr_assets.vocabulary import EXTRA_FEATURES
 
 # Those of the K150K runbook, when neither frnr.toml nor a flag says otherwise.
 SCRATCH_DIR, ENCODE_DIR = Path(".workingdir2/k150k-scratch"), Path(".workingdir2/k150k-encodes")
@@ -40,6 +42,7 @@ class Extraction:
 
     Attributes:
         rows: rows in the output.
+        rows_with_mos: those of them whose clip has a MOS.
         failures: rows of the manifest, clips and cells that came to nothing.
         interrupted: whether it was stopped before its end.
         output: the file of rows.
@@ -47,6 +50,7 @@ class Extraction:
     """
 
     rows: int
+    rows_with_mos: int
     failures: int
     interrupted: bool
     output: Path
@@ -72,28 +76,61 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
         CorpusInvalid: the rows must not be used, which is a defect.
         OSError: the disk is full or a folder is not writable.
     """
+    # Whatever frnr.toml calls it, its clips are known by the same names.
+    dataset = dataset.model_copy(update={"name": dataset.manifest.stem})
     tables = tables_of(dataset, settings)
+    tools, compute = settings.tools(), partial(local_pool, cores=settings.cores, memory_gib=settings.memory_gib)
+    failed: list[dict[str, Any]] = []
+    interrupted = False
     with locked(tables.root / ".extraction.lock", wait=False):
         output.parent.mkdir(parents=True, exist_ok=True)
         ingest([dataset], tables, settings.allowed_roots)
-        failed: list[dict[str, Any]] = []
-        interrupted = False
-        try:
-            _measure(tables, settings, failed, retry_quarantined=retry_quarantined)
-        except KeyboardInterrupt:
-            interrupted = True
-        rows = _rows(tables, settings)
+        with open_engine(
+            tables, tools, compute, keep_encodes=settings.keep_encodes, keep_reference=settings.keep_reference
+        ) as engine:
+            try:
+                _measure(engine, settings, failed, retry_quarantined=retry_quarantined)
+            except KeyboardInterrupt:
+                interrupted = True
+        rows = _rows(engine, settings)
         failures = [*_set_aside(tables), *failed]
-        failures_file = output.with_suffix(".failures.jsonl")
-        if failures:
-            write_json_lines(failures, failures_file)
-        else:
-            failures_file.unlink(missing_ok=True)
-        if not rows.is_empty():
-            export(rows, output, sweep=settings.crf_sweep, mos_scale=dataset.mos_scale)
-            if settings.extra_features:
-                write_parquet(_extras(tables, rows).to_arrow(), output.with_suffix(".extra_features.parquet"))
-    return Extraction(len(rows), len(failures), interrupted, output, failures_file)
+        if not interrupted:
+            failures += _lost(tables, rows, failures)
+        _write(rows, failures, tables, output, settings, dataset.mos_scale)
+    rated = len(rows) - rows["nr_mos"].null_count()
+    return Extraction(len(rows), rated, len(failures), interrupted, output, failures_of(output))
+
+
+def failures_of(output: Path) -> Path:
+    """Return the file of failures beside an output."""
+    return output.with_suffix(".failures.jsonl")
+
+
+def extras_of(output: Path) -> Path:
+    """Return the file of extra features beside an output."""
+    return output.with_suffix(".extra_features.parquet")
+
+
+def _write(
+    rows: pl.DataFrame,
+    failures: list[dict[str, Any]],
+    tables: Tables,
+    output: Path,
+    settings: Settings,
+    mos_scale: tuple[float, float],
+) -> None:
+    """Write the output and what stands beside it; what has nothing in it now does not stay from another time."""
+    if failures:
+        write_json_lines(failures, failures_of(output))
+    else:
+        failures_of(output).unlink(missing_ok=True)
+    if rows.is_empty():
+        return
+    export(rows, output, sweep=settings.crf_sweep, mos_scale=mos_scale)
+    if settings.extra_features:
+        write_parquet(_extras(tables, rows, settings).to_arrow(), extras_of(output))
+    else:
+        extras_of(output).unlink(missing_ok=True)
 
 
 def tables_of(dataset: Dataset, settings: Settings) -> Tables:
@@ -103,26 +140,27 @@ def tables_of(dataset: Dataset, settings: Settings) -> Tables:
     return Tables(
         settings.data_root / "extract" / source_key(manifest),
         scratch_dir=settings.scratch_dir or SCRATCH_DIR.absolute(),
-        encode_dir=settings.encode_dir or ENCODE_DIR.absolute(),
+        # Another input may have clips of the same names.
+        encode_dir=(settings.encode_dir or ENCODE_DIR.absolute()) / source_key(manifest),
     )
 
 
-def _measure(tables: Tables, settings: Settings, failed: list[dict[str, Any]], *, retry_quarantined: bool) -> None:
+def _measure(engine: Engine, settings: Settings, failed: list[dict[str, Any]], *, retry_quarantined: bool) -> None:
     """Measure what is missing; what fails, and may work another time, is added to ``failed``."""
+    tables = engine.tables
     todo = backlog(tables, settings.recipe())
     listed = _listed(tables).filter(pl.col("size_bytes").is_not_null())
-    wanted = todo.to_decode | todo.to_measure | (todo.quarantined if retry_quarantined else frozenset())
-    missing = listed.filter(pl.col("clip").is_in(list(wanted))).select("clip", "src", "mos")
+    # The engine judges by all that a row is made from, the versions of the tools included.
+    counted = _rows(engine, settings).group_by("clip").len().filter(pl.col("len") == len(settings.crf_sweep))
+    complete = set(counted["clip"]) - todo.to_decode - todo.to_measure - todo.quarantined
+    if settings.keep_reference:
+        complete -= set(tables.references.read().filter(pl.col("kept_path").is_null())["clip"])
+    set_aside = frozenset[str]() if retry_quarantined else todo.quarantined
+    missing = listed.filter(~pl.col("clip").is_in([*complete, *set_aside])).select("clip", "src", "mos")
     clips = [Clip(key, Path(src), mos) for key, src, mos in missing.iter_rows()]
     sources = {clip.key: str(clip.src) for clip in clips}
-    hopeless = len(tables.rejects.read()) + len(todo.quarantined - wanted)
-    tools, compute = settings.tools(), partial(local_pool, cores=settings.cores, memory_gib=settings.memory_gib)
-    with (
-        open_engine(
-            tables, tools, compute, keep_encodes=settings.keep_encodes, keep_reference=settings.keep_reference
-        ) as engine,
-        _Progress(todo, hopeless, len(clips), len(settings.crf_sweep)) as progress,
-    ):
+    hopeless = len(tables.rejects.read()) + len(set_aside)
+    with _Progress(len(complete), len(clips), len(settings.crf_sweep), failures=hopeless) as progress:
         outcomes = measure_clips(engine, clips, settings.crf_sweep, run_id=uuid.uuid4().hex, waiting=progress.refresh)
         for outcome in outcomes:
             progress.count(outcome)
@@ -139,17 +177,27 @@ def _listed(tables: Tables) -> pl.DataFrame:
     return tables.listed_clips().join(tables.rejects.read().select(place), on=place, how="anti")
 
 
-def _rows(tables: Tables, settings: Settings) -> pl.DataFrame:
-    """Return the current rows that were made with these settings, in the order of the manifest and the sweep."""
-    order = _listed(tables).select("clip").with_row_index("position")
-    rows = tables.current_rows().filter(settings.recipe().is_made())
-    return rows.join(order, on="clip").sort("position", "crf").drop("position")
+def _rows(engine: Engine, settings: Settings) -> pl.DataFrame:
+    """Return the rows that would come out the same now, in the order of the manifest and the sweep."""
+    tables = engine.tables
+    listed = _listed(tables).with_row_index("position")
+    now = listed.select("clip", size="size_bytes", mtime="mtime_ns")
+    # A file that is away is taken for what it was.
+    is_same = (pl.col("size") == pl.col("size_bytes")) & (pl.col("mtime") == pl.col("mtime_ns"))
+    references = tables.references.read().join(now, on="clip").filter(pl.col("size").is_null() | is_same)
+    identities = engine.current_identities(references, settings.crf_sweep)
+    rows = tables.current_rows().join(identities, on=["clip", "identity"], how="semi")
+    if settings.keep_encodes:
+        rows = rows.filter(pl.col("encode_path").str.starts_with(f"{tables.kept_encodes}/"))
+    return rows.join(listed.select("clip", "position"), on="clip").sort("position", "crf").drop("position")
 
 
-def _extras(tables: Tables, rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the extra features of rows, in the order of the rows."""
+def _extras(tables: Tables, rows: pl.DataFrame, settings: Settings) -> pl.DataFrame:
+    """Return the extra features of rows that are asked for, in the order of the rows."""
     order = rows.select("clip", "identity", "src").with_row_index("position")
-    found = tables.extra_features.read().join(order, on=["clip", "identity"])
+    columns = [column for name in settings.extra_features for column in EXTRA_FEATURES[name].columns]
+    wanted = tables.extra_features.read().filter(pl.col("feature").is_in(columns))
+    found = wanted.join(order, on=["clip", "identity"])
     return found.sort("position", "feature").select(
         "src", "src_sha256", "encoder", "preset", "crf", "feature", "mean", "std"
     )
@@ -165,6 +213,13 @@ def _set_aside(tables: Tables) -> list[dict[str, Any]]:
     return [*rejects, *(_failure(row["src"], None, row["quarantine_reason"], row["tool_output"]) for row in quarantine)]
 
 
+def _lost(tables: Tables, rows: pl.DataFrame, failures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the listed clips of which there is neither a row nor a failure: their files have gone since they came."""
+    known = [*rows["src"], *(failure["src"] for failure in failures)]
+    lost = _listed(tables).filter(~pl.col("src").is_in(known))
+    return [_failure(src, None, f"there is no file {src} any more", None) for src in lost["src"]]
+
+
 def _failure(src: str | None, crf: int | None, reason: str, detail: str | None) -> dict[str, Any]:
     return {"src": src, "crf": crf, "reason": reason, "detail": detail}
 
@@ -172,16 +227,16 @@ def _failure(src: str | None, crf: int | None, reason: str, detail: str | None) 
 class _Progress:
     """A bar of rows, with rate, remaining time and failures."""
 
-    def __init__(self, todo: Backlog, failures: int, clips: int, sweep: int):
+    def __init__(self, complete: int, clips: int, sweep: int, *, failures: int):
         self._sweep = sweep
         self._failures = failures
         on_terminal = sys.stderr.isatty()
         interval = _TERMINAL_INTERVAL_S if on_terminal else _LOG_INTERVAL_S
-        self._total = (todo.complete + clips) * sweep
+        self._total = (complete + clips) * sweep
         self._bar = tqdm(
             desc="rows",
             unit="row",
-            initial=todo.complete * sweep,
+            initial=complete * sweep,
             total=self._total,
             file=sys.stderr if on_terminal else _Lines(sys.stderr),
             mininterval=interval,

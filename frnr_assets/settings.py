@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 from frnr_assets.corpus.backlog import Recipe
 from frnr_assets.corpus.dataset import Columns, Dataset
 from frnr_assets.media.encode import EncodeSettings
+from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.process import TimeLimits, ToolError
 from frnr_assets.media.reference import KeptFormat
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
@@ -70,8 +71,8 @@ class Settings(BaseModel):
     crf_sweep: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = Field(
         DEFAULT_CRF_SWEEP, description="CRFs, ascending"
     )
-    encoder: str = Field(DEFAULT_ENCODER, description="ffmpeg's name of the encoder")
-    preset: str = Field(DEFAULT_PRESET, description="encoder preset")
+    encoder: str = Field(DEFAULT_ENCODER, description=f"ffmpeg's name of the encoder: {', '.join(ENCODERS)}")
+    preset: str = Field(DEFAULT_PRESET, description="encoder preset, one of the encoder's own")
     extra_params: tuple[str, ...] = Field((), description="further encoder arguments, one string each")
     sample_clip_seconds: float = Field(
         0.0, ge=0, description="encode and score only so many seconds, of a clip's centre; 0 for all of it"

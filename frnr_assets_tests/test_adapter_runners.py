@@ -526,6 +526,31 @@ class TestRealTools:
         assert (len(decode.calls), len(encode.calls)) == (1, len(SWEEP)), "this platform's own score reads the encode"
         assert list(adapter.scratch_dir.iterdir()) == []
 
+    def test_a_source_that_is_replaced_meanwhile_has_no_row(self, make_clip: MakeClip, tmp_path: Path) -> None:
+        source = make_clip(tmp_path / "clip.mp4")
+
+        def replacing(argv: list[str], **_: object) -> Completed:
+            source.write_bytes(source.read_bytes() + b"more")
+            return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+        with pytest.raises(RuntimeError, match="changed while it was measured"):
+            list(adapter_in(tmp_path).run(NrInputRow(source), encode_runner=replacing))
+
+    def test_kept_encodes_of_a_callers_own_are_not_those_of_the_engine(
+        self, make_clip: MakeClip, tmp_path: Path
+    ) -> None:
+        source = make_clip(tmp_path / "clip.mp4")
+        adapter = adapter_in(tmp_path, options={"keep_encodes": True})
+        own = list(adapter.run(NrInputRow(source), encode_runner=subprocess.run))
+        engine = list(adapter.run(NrInputRow(source)))
+        assert {row["encode_path"] for row in own}.isdisjoint(row["encode_path"] for row in engine)
+
+    def test_of_an_rgb_source_too(self, make_clip: MakeClip, tmp_path: Path) -> None:
+        upload = ("-pix_fmt", "gbrp", "-c:v", "ffv1")
+        given = NrInputRow(make_clip(tmp_path / "rgb.mkv", encode=upload), 3.0)
+        adapter = adapter_in(tmp_path)
+        assert_same(list(adapter.run(given, encode_runner=subprocess.run)), list(adapter.run(given)))
+
     @pytest.mark.parametrize("name", ["plain.mp4", "ten bits.mkv"])
     def test_the_executable_gives_the_scores_of_the_engine(
         self, name: str, clips: Path, by_engine: dict[str, list[Row]], tmp_path: Path

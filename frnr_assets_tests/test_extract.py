@@ -166,7 +166,7 @@ class TestFailures:
         first = project.run(*where)
         assert first.returncode == 1
         assert [Path(row["src"]).stem for row in project.rows()] == ["good"] * len(SWEEP)
-        assert "frnr: 4 failures, with their reasons, in rows.failures.jsonl" in first.stderr
+        assert "frnr: 4 failures, with reasons, in rows.failures.jsonl" in first.stderr
         assert "failures=4" in first.stderr
         failures = json_lines(project.failures)
         assert {tuple(failure) for failure in failures} == {("src", "crf", "reason", "detail")}

@@ -1,6 +1,7 @@
 """What `frnr extract` is told, on its command line and in frnr.toml."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from frnr_assets.cli import main
 from frnr_assets.corpus.keys import source_key
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.settings import Settings
-from frnr_assets_tests.conftest import MakeClip
+from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
 from frnr_assets_tests.extraction import (
     MakeProject,
     Project,
@@ -231,16 +232,98 @@ def test_the_command_needs_no_orchestrator(make_project: MakeProject, tmp_path: 
     assert len(project.rows()) == 1
 
 
-def test_an_output_that_cannot_be_written_is_one_sentence_and_loses_no_row(
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--output", "file/rows.jsonl"], "output: "),
+        (["--data-root", "file"], "data_root: "),
+        (["--scratch-dir", "file/x"], "scratch_dir: "),
+        (["--keep-encodes", "--encode-dir", "file"], "encode_dir: "),
+    ],
+    ids=["output", "data root", "scratch", "encodes"],
+)
+def test_a_folder_that_cannot_be_written_to_is_named_before_anything_is_measured(
+    flags: list[str], named: str, make_project: MakeProject, tmp_path: Path
+) -> None:
+    project = make_project(tmp_path)
+    (tmp_path / "file").touch()
+    finished = project.run(*flags)
+    assert finished.returncode == 2
+    (line,) = finished.stderr.splitlines()
+    assert line.startswith(f"frnr: {named}")
+    assert "choose another" in line
+    assert project.wrapper.encodes == 0
+
+
+def test_a_manifest_whose_mos_has_another_name_is_remarked_on(make_project: MakeProject, tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    project.manifest('{"src": "clip0.mp4", "moss": 3.5}')
+    finished = project.run("--crf-sweep", "38")
+    assert finished.returncode == 0
+    assert "no clip has a MOS" in finished.stderr
+
+
+def test_the_file_of_failures_of_another_time_is_no_input_that_would_be_deleted(
     make_project: MakeProject, tmp_path: Path
 ) -> None:
     project = make_project(tmp_path)
+    project.failures.write_text(f"{listed('clip0')}\n")
+    finished = project.run("--input", project.failures.name)
+    assert finished.returncode == 2
+    assert project.failures.exists()
+
+
+def test_the_encodes_of_two_inputs_with_clips_of_one_name_are_two(
+    make_project: MakeProject, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    project = make_project(tmp_path)
     project.manifest(listed("clip0"))
-    (tmp_path / "file").touch()
-    finished = project.run("--output", "file/rows.jsonl")
+    make_clip(tmp_path / "others" / "clip0.mp4", SMALL_SCENE.replace("testsrc2", "testsrc"))
+    (tmp_path / "others" / "more.jsonl").write_text(f"{listed('clip0')}\n")
+    for flags in ([], ["--input", "others/more.jsonl", "--clips-root", "others", "--output", "more.jsonl"]):
+        assert project.run("--keep-encodes", "--crf-sweep", "38", *flags).returncode == 0
+    for row in (*project.rows(), *json_lines(tmp_path / "more.jsonl")):
+        assert Path(row["encode_path"]).stat().st_size == row["encode_size_bytes"]
+
+
+def test_encodes_that_are_asked_for_later_are_made(make_project: MakeProject, tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    project.manifest(listed("clip0"))
+    for flags in ([], ["--keep-encodes", "--keep-reference", "yuv"]):
+        assert project.run("--crf-sweep", "38", *flags).returncode == 0
+    (row,) = project.rows()
+    assert Path(row["encode_path"]).stat().st_size == row["encode_size_bytes"]
+    assert list((project.tables.root / "references").glob("*.yuv"))
+
+
+@pytest.mark.skipif(shutil.which("vmaf") is None, reason="Netflix's vmaf is not on PATH")
+def test_rows_of_another_backend_are_not_passed_off_as_its_own(make_project: MakeProject, tmp_path: Path) -> None:
+    project = make_project(tmp_path)
+    project.manifest(listed("clip0"))
+    runs = []
+    for flags in ([], ["--vmaf-backend", "cli"], ["--vmaf-backend", "cli"]):
+        assert project.run("--crf-sweep", "38", *flags).returncode == 0
+        runs += [row["run_id"] for row in project.rows()]
+    assert runs[0] != runs[1] == runs[2]
+
+
+def test_a_file_that_was_replaced_or_is_gone_does_not_pass_for_what_it_was(
+    make_project: MakeProject, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    clips = tmp_path / "mine"
+    for name in ("kept", "gone"):
+        make_clip(clips / f"{name}.mp4")
+    project = make_project(tmp_path)
+    flags = ["--clips-root", str(clips), "--crf-sweep", "38"]
+    project.manifest(listed("kept"))
+    assert project.run(*flags).returncode == 0
+    (before,) = project.rows()
+    (clips / "kept.mp4").write_bytes(b"no video any more")
+    finished = project.run(*flags)
     assert finished.returncode == 1
-    assert "file" in finished.stderr.splitlines()[-1]
-    assert "Traceback" not in finished.stderr
+    assert "no row" in finished.stderr
+    (failure,) = json_lines(project.failures)
+    assert failure["src"] == before["src"]
 
 
 def test_folders_of_the_output_are_made(make_project: MakeProject, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The corpus as one file: JSON Lines or Parquet."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +12,7 @@ from frnr_assets.corpus.schema import ROW_SCHEMA
 from frnr_assets.corpus.store import replacing, write_parquet
 
 SUFFIXES = (".jsonl", ".parquet")
+_BATCH_ROWS = 10_000
 
 
 def export(rows: pl.DataFrame, path: Path, *, sweep: Sequence[int], mos_scale: tuple[float, float]) -> None:
@@ -35,12 +36,14 @@ def export(rows: pl.DataFrame, path: Path, *, sweep: Sequence[int], mos_scale: t
     if path.suffix == ".parquet":
         write_parquet(table, path)
     elif path.suffix == ".jsonl":
-        write_json_lines(table.to_pylist(), path)
+        # Not all at once: as Python objects, rows take many times the room.
+        batches = table.to_batches(max_chunksize=_BATCH_ROWS)
+        write_json_lines((row for batch in batches for row in batch.to_pylist()), path)
     else:
         raise ValueError(f"{path} ends in neither {' nor '.join(SUFFIXES)}")
 
 
-def write_json_lines(rows: Sequence[dict[str, object]], path: Path) -> None:
+def write_json_lines(rows: Iterable[dict[str, object]], path: Path) -> None:
     """Write one object a line, in strict JSON, durably and at once.
 
     Raises:

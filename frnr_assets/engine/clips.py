@@ -33,11 +33,11 @@ def measure_clips(
     size = max(_LEAST_CLIPS, _CLIPS_PER_CORE * engine.pool.cores)
     remaining = iter(clips)
     while block := {clip.key: clip for clip in islice(remaining, size)}:
-        usable = []
+        usable = set()
         for done in engine.decode_references(list(block.values()), waiting=waiting):
             yield done
             if isinstance(done, ReferenceDone) and not done.quarantine_reason:
-                usable.append(done.clip)
+                usable.add(done.clip)
         # In the order in which they came, whichever was decoded first.
-        cells = {clip: crf_sweep for key, clip in block.items() if key in set(usable)}
+        cells = {clip: crf_sweep for key, clip in block.items() if key in usable}
         yield from engine.measure_cells(cells, run_id=run_id, waiting=waiting)

@@ -13,6 +13,7 @@ from frnr_assets.media.probe import Probe
 from frnr_assets.media.reference import Fingerprint, Reference, WorkingFormat
 from frnr_assets.media.sweep import RECIPE_VERSION, CellMeasured
 from frnr_assets.media.toolchain import Toolchain
+from frnr_assets.vocabulary import FULL_CLIP
 
 
 def cell_identity(reference: Reference, crf: int, toolchain: Toolchain) -> str:
@@ -34,6 +35,7 @@ def encode_identity(reference: Reference, crf: int, toolchain: Toolchain) -> str
 
 
 def _encode_ingredients(reference: Reference, crf: int, toolchain: Toolchain) -> dict[str, Any]:
+    part = toolchain.settings.part_of(reference)
     return {
         "src_sha256": reference.fingerprint.sha256,
         "crf": crf,
@@ -42,7 +44,7 @@ def _encode_ingredients(reference: Reference, crf: int, toolchain: Toolchain) ->
         "preset": toolchain.settings.preset,
         "extra_params": toolchain.settings.extra_params,
         "ffmpeg_version": toolchain.ffmpeg.version,
-        "clip_mode": toolchain.settings.part_of(reference).clip_mode,
+        "frames": None if part.clip_mode == FULL_CLIP else (part.first, part.frames),
         "recipe_version": RECIPE_VERSION,
     }
 

@@ -5,6 +5,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from frnr_assets.media.probe import ClipUnusable
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
 from frnr_assets.media.reference import (
     DURATION_GUESS_S,
+    Fingerprint,
     Reference,
     fingerprint,
     read_frame_log,
@@ -38,7 +40,7 @@ from frnr_assets.media.steps import (
 )
 from frnr_assets.media.sweep import CellMeasured
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, open_ffmpeg
-from frnr_assets.media.vmaf import VmafTool
+from frnr_assets.media.vmaf import VmafSettings, VmafTool
 from frnr_assets.media.vmaf_backends import open_tool
 
 _FFMPEG_VERSION = r"ffmpeg version (\S+)"
@@ -119,6 +121,7 @@ class Stepwise:
         # A decode that is not ours may leave no log; then nothing is known of shots.
         scores = [score for _, score in read_frame_log(frame_log)]
         shots = shot_durations(scores, probe.rate) if len(scores) == frames else []
+        self._refuse_changed(found)
         shot_avg, shot_std = mean_and_std(shots) if shots else (0.0, 0.0)
         return Reference(
             fingerprint=found,
@@ -140,17 +143,23 @@ class Stepwise:
         try:
             toolchain, distortion = self._encode(reference, crf, folder)
             score = self._score(reference, geometry, distortion.path, folder)
+            self._refuse_changed(reference.fingerprint)
             toolchain = replace(toolchain, libvmaf_version=score.libvmaf_version)
             cell = CellMeasured("", crf, reference, self.tools.encode.part_of(reference), distortion, score)
             encode_path = ""
             if self.encode_dir is not None:
                 settings = self.tools.encode
-                shelf = EncodeShelf(self.encode_dir / f"{settings.encoder.name}-{settings.preset}")
+                # Apart from those that the engine has made, and uses again.
+                shelf = EncodeShelf(self.encode_dir / f"{settings.encoder.name}-{settings.preset}-steps")
                 identity = encode_identity(reference, crf, toolchain)
                 encode_path = str(shelf.keep(distortion, source_key(self.source.absolute()), crf, identity).path)
             return feature_row(cell, toolchain, src=self.source, mos=mos, run_id=run_id, encode_path=encode_path)
         finally:
             shutil.rmtree(folder)
+
+    def _refuse_changed(self, found: Fingerprint) -> None:
+        if not found.holds_if_there(self.source):
+            raise ToolError(f"{self.source} changed while it was measured")
 
     def _encode(self, reference: Reference, crf: int, folder: Path) -> tuple[Toolchain, Distortion]:
         settings = self.tools.encode
@@ -227,21 +236,27 @@ class Stepwise:
     def _score_with_own(self, reference: Reference, encode: Path, folder: Path) -> Score:
         scratch = folder / "score"
         scratch.mkdir()
-        vmaf = self.tools.vmaf
-        if vmaf.tool is not None:
-            vmaf = replace(vmaf, tool=open_tool(vmaf.tool, vmaf.models.models, self._own)[0])
+        ffmpeg, vmaf = self._scorer
         (score,) = score_distortions(
             self.source,
             reference,
             [encode],
             part=self.tools.encode.part_of(reference),
             vmaf=vmaf,
-            ffmpeg=open_ffmpeg(self.ffmpeg_bin, self._own),
+            ffmpeg=ffmpeg,
             runner=self._own,
             limits=self.tools.limits,
             scratch=scratch,
         )
         return score
+
+    @cached_property
+    def _scorer(self) -> tuple[FFmpeg, VmafSettings]:
+        """This platform's own scorer, opened once."""
+        vmaf = self.tools.vmaf
+        if vmaf.tool is not None:
+            vmaf = replace(vmaf, tool=open_tool(vmaf.tool, vmaf.models.models, self._own)[0])
+        return open_ffmpeg(self.ffmpeg_bin, self._own), vmaf
 
     def _run_decode(self, source: Path, out_yuv: Path, geometry: NrSourceGeometry, frame_log: Path | None) -> None:
         argv = build_decode_command(

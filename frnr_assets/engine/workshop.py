@@ -18,6 +18,11 @@ _MEMORY_SHARE = 0.7
 Compute = Callable[[ToolRunner], AbstractContextManager[WorkPool]]
 
 
+def memory_bytes(memory_gib: float | None) -> int:
+    """Return the memory for pieces of work: as configured, or a part of what is available now."""
+    return int(memory_gib * 2**30 if memory_gib else available_memory_bytes() * _MEMORY_SHARE)
+
+
 @contextmanager
 def local_pool(runner: ToolRunner, *, cores: int | None = None, memory_gib: float | None = None) -> Iterator[WorkPool]:
     """Lend cores of this machine; whatever still runs on them at the end is killed.
@@ -28,10 +33,9 @@ def local_pool(runner: ToolRunner, *, cores: int | None = None, memory_gib: floa
         memory_gib: memory for them in GiB; None for 70 % of what is available.
     """
     number = cores or usable_cores()
-    memory = memory_gib * 2**30 if memory_gib else available_memory_bytes() * _MEMORY_SHARE
     executor = ThreadPoolExecutor(number, thread_name_prefix="cell")
     try:
-        yield WorkPool(executor, cores=number, memory_bytes=int(memory))
+        yield WorkPool(executor, cores=number, memory_bytes=memory_bytes(memory_gib))
     finally:
         runner.cancel()
         executor.shutdown(cancel_futures=True)

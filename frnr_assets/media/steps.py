@@ -108,7 +108,10 @@ def run_step(runner: Runner, argv: Sequence[str], what: str, source: Path) -> To
         ToolFailed: anything else.
     """
     started = time.monotonic()
-    done = runner(list(argv), capture_output=True, text=True, check=False)
+    try:
+        done = runner(list(argv), capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise ToolFailed(f"{what} failed for {source}: {argv[0]} could not be started: {error.strerror}") from error
     wall_s = time.monotonic() - started
     result = ToolResult(tuple(argv), done.returncode, done.stdout or "", done.stderr or "", wall_s, 0.0)
     problems = complaints(result)

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -53,12 +54,18 @@ class Pairs:
     @property
     def reference_leg(self) -> str:
         """The filters that lead from the source to the frames that are scored."""
-        return f"{self.part.filters}{self.distortion_leg}"
+        return f"{self.part.filters}{self.reference.working.filters},{self._ending}"
 
     @property
     def distortion_leg(self) -> str:
-        """The filters that lead from an encode to the frames that are scored."""
-        return f"{self.reference.working.filters},{_UNMARKED},{index_timing(self.reference.probe.rate)}"
+        """The filters that lead from an encode to the frames that are scored; it is in the working format already."""
+        kept = "full" if self.reference.probe.color_range == "pc" else "limited"
+        same = f"scale=in_range={kept}:out_range={kept},format={self.reference.working.pix_fmt}"
+        return f"{same},{self._ending}"
+
+    @property
+    def _ending(self) -> str:
+        return f"{_UNMARKED},{index_timing(self.reference.probe.rate)}"
 
     def timeout_s(self, limits: TimeLimits, cells: int) -> float:
         """Return how long scoring that many of them may take, in seconds."""
@@ -223,6 +230,13 @@ def open_tool(tool: VmafTool, models: Sequence[VmafModel], runner: ToolRunner) -
     Raises:
         ToolError: there is no such executable, it does not work, or it has no such model.
     """
+    found = shutil.which(tool.path)
+    if found is None:
+        raise ToolError(
+            f"{tool.path} is not an executable file; install Netflix's vmaf or set vmaf_path, or use vmaf_backend "
+            "libvmaf"
+        )
+    tool = replace(tool, path=str(Path(found).absolute()))
     for model in models:
         log = _score_noise(tool, model, _NOISE_WIDTHS[0], runner)
     version = str(log["version"])

@@ -252,6 +252,6 @@ class TestRunStep:
             run_step(subprocess.run, ["sh", "-c", "echo no such model >&2; exit 3"], "vmaf", SOURCE)
         assert "command: sh -c" in failure.value.detail
 
-    def test_a_program_that_is_missing_is_the_runners_own_to_report(self) -> None:
-        with pytest.raises(FileNotFoundError):
+    def test_a_program_that_is_missing_is_named(self) -> None:
+        with pytest.raises(ToolFailed, match=r"^vmaf failed for .*: /nowhere could not be started: No such file"):
             run_step(subprocess.run, [f"{os.sep}nowhere"], "vmaf", SOURCE)

@@ -707,11 +707,11 @@ class TestOpening:
     def test_a_model_or_an_argument_that_it_does_not_know_is_named(
         self, executable: VmafTool, runner: ToolRunner, tmp_path: Path
     ) -> None:
-        with pytest.raises(ToolError, match=r"^vmaf has no model vmaf_v9\.9\.9, or cannot read it: "):
+        with pytest.raises(ToolError, match=r"/vmaf has no model vmaf_v9\.9\.9, or cannot read it: "):
             open_tool(executable, choose_models("vmaf_v9.9.9").models, runner)
         nonsense = tmp_path / "nonsense.json"
         nonsense.write_text("{}")
-        with pytest.raises(ToolError, match=r"^vmaf has no model nonsense\.json@[0-9a-f]{8}, or cannot read it: "):
+        with pytest.raises(ToolError, match=r"/vmaf has no model nonsense\.json@[0-9a-f]{8}, or cannot read it: "):
             open_tool(executable, choose_models(str(nonsense)).models, runner)
         with pytest.raises(ToolError, match=r"^vmaf_args: .*--no-such-option"):
             open_tool(VmafTool("vmaf", ("--no-such-option",)), choose_models("vmaf_v0.6.1").models, runner)
