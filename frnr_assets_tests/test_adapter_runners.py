@@ -529,7 +529,7 @@ class TestRealTools:
     def test_a_source_that_is_replaced_meanwhile_has_no_row(self, make_clip: MakeClip, tmp_path: Path) -> None:
         source = make_clip(tmp_path / "clip.mp4")
 
-        def replacing(argv: list[str], **_: object) -> Completed:
+        def replacing(argv: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
             source.write_bytes(source.read_bytes() + b"more")
             return subprocess.run(argv, capture_output=True, text=True, check=False)
 
