@@ -22,6 +22,7 @@ from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.batch import Engine
 from frnr_assets.engine.clips import measure_clips
 from frnr_assets.engine.outcomes import CellDone, CellOutcome, CellQuarantined, Clip, ReferenceDone, ReferenceFailed
+from frnr_assets.engine.rows import current_identities
 from frnr_assets.engine.workshop import local_pool, open_engine
 from frnr_assets.media.sweep import CellFailed
 from frnr_assets.settings import Settings
@@ -185,7 +186,7 @@ def _rows(engine: Engine, settings: Settings) -> pl.DataFrame:
     # A file that is away is taken for what it was.
     is_same = (pl.col("size") == pl.col("size_bytes")) & (pl.col("mtime") == pl.col("mtime_ns"))
     references = tables.references.read().join(now, on="clip").filter(pl.col("size").is_null() | is_same)
-    identities = engine.current_identities(references, settings.crf_sweep)
+    identities = current_identities(references, settings.crf_sweep, engine.toolchain)
     rows = tables.current_rows().join(identities, on=["clip", "identity"], how="semi")
     if settings.keep_encodes:
         rows = rows.filter(pl.col("encode_path").str.starts_with(f"{tables.kept_encodes}/"))

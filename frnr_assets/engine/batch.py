@@ -173,26 +173,6 @@ class Engine:
         reference = reference_of(known)
         return kept.exists() and reference.working == working_format(reference.probe, self.toolchain.settings.encoder)
 
-    def current_identities(self, references: pl.DataFrame, crf_sweep: Sequence[int]) -> pl.DataFrame:
-        """Return the identities that rows have when they are made now, as columns clip and identity.
-
-        Args:
-            references: rows of the references table; those in quarantine and those decoded with other tools have none.
-            crf_sweep: the CRFs.
-        """
-        encoder = self.toolchain.settings.encoder
-        found: list[tuple[str, str]] = []
-        for row in references.filter(pl.col("quarantine_reason").is_null()).iter_rows(named=True):
-            reference = reference_of(row)
-            if row["identity"] != reference_identity(reference.fingerprint.sha256, self.toolchain):
-                continue
-            try:
-                reference = replace(reference, working=working_format(reference.probe, encoder))
-            except ClipUnusable:
-                continue
-            found += [(row["clip"], cell_identity(reference, crf, self.toolchain)) for crf in crf_sweep]
-        return pl.DataFrame(found, schema={"clip": pl.String, "identity": pl.String}, orient="row")
-
     def _kept_reference(self, clip: Clip) -> Path | None:
         if self.keep_reference is None:
             return None

@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from frnr_assets.corpus.schema import SCHEMA_VERSION
-from frnr_assets.media.probe import Probe
-from frnr_assets.media.reference import Fingerprint, Reference, WorkingFormat
+from frnr_assets.media.probe import ClipUnusable, Probe
+from frnr_assets.media.reference import Fingerprint, Reference, WorkingFormat, working_format
 from frnr_assets.media.sweep import RECIPE_VERSION, CellMeasured
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.vocabulary import FULL_CLIP
@@ -61,6 +64,28 @@ def reference_identity(src_sha256: str, toolchain: Toolchain) -> str:
         "recipe_version": RECIPE_VERSION,
     }
     return _hash(made_from)
+
+
+def current_identities(references: pl.DataFrame, crf_sweep: Sequence[int], toolchain: Toolchain) -> pl.DataFrame:
+    """Return the identities that rows have when they are made now, as columns clip and identity.
+
+    Args:
+        references: rows of the references table; those in quarantine and those decoded with other tools have none.
+        crf_sweep: the CRFs.
+        toolchain: tools and settings.
+    """
+    found: list[tuple[str, str]] = []
+    for row in references.filter(pl.col("quarantine_reason").is_null()).iter_rows(named=True):
+        reference = reference_of(row)
+        if row["identity"] != reference_identity(reference.fingerprint.sha256, toolchain):
+            continue
+        try:
+            working = working_format(reference.probe, toolchain.settings.encoder)
+        except ClipUnusable:
+            continue
+        reference = replace(reference, working=working)
+        found += [(row["clip"], cell_identity(reference, crf, toolchain)) for crf in crf_sweep]
+    return pl.DataFrame(found, schema={"clip": pl.String, "identity": pl.String}, orient="row")
 
 
 def _hash(made_from: Mapping[str, Any]) -> str:
