@@ -47,12 +47,16 @@ _SWEEP = (23, 38)
 
 @dataclass
 class Clock:
-    """Stands for the module time in the sensors: the real time, and some minutes, so that no file is new."""
+    """Stands for the module time in the sensors: when the test began, and some minutes, so that no file is new.
+
+    It stands still, for what is said of a time must not depend on when a minute of ours ends.
+    """
 
     minutes: float = 1.0
+    began: float = field(default_factory=time.time)
 
     def time(self) -> float:
-        return time.time() + self.minutes * 60
+        return self.began + self.minutes * 60
 
     def reads_in(self, minutes: float) -> str:
         return time.strftime("%H:%M UTC", time.gmtime(self.time() + minutes * 60))
