@@ -19,6 +19,7 @@ from frnr_assets.corpus.keys import source_key
 from frnr_assets.corpus.schema import CORPUS_ROW_KEYS, PROVENANCE_KEYS, ROW_SCHEMA, SCHEMA_VERSION
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.clips import measure_clips
+from frnr_assets.engine.encodes import sha256_of
 from frnr_assets.engine.outcomes import CellDone, CellOutcome, Clip, ReferenceDone, ReferenceFailed
 from frnr_assets.engine.scratch import scratch_folder
 from frnr_assets.engine.stepwise import Runners, Stepwise
@@ -342,12 +343,7 @@ def _clips(nr_rows: Iterable[NrInputRow], waiting: deque[Clip], refused: list[Ru
 def _move_kept(raw: Path, source: Path, folder: Path) -> None:
     """Name a kept reference after its source; one of the same name from another source is left alone."""
     target = folder / f"{source.stem}.yuv"
-    if target.exists() and _sha256(target) != _sha256(raw):
+    if target.exists() and sha256_of(target) != sha256_of(raw):
         digest = hashlib.sha256(str(source.absolute()).encode()).hexdigest()
         target = folder / f"{source.stem}~{digest[:8]}.yuv"
     shutil.move(raw, target)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,7 +26,7 @@ from frnr_assets.engine.rows import current_identities
 from frnr_assets.engine.workshop import local_pool, open_engine
 from frnr_assets.media.sweep import CellFailed
 from frnr_assets.settings import Settings
-from frnr_assets.vocabulary import EXTRA_FEATURES
+from frnr_assets.vocabulary import extra_columns
 
 # Those of the K150K runbook, when neither frnr.toml nor a flag says otherwise.
 SCRATCH_DIR, ENCODE_DIR = Path(".workingdir2/k150k-scratch"), Path(".workingdir2/k150k-encodes")
@@ -196,8 +196,7 @@ def _rows(engine: Engine, settings: Settings) -> pl.DataFrame:
 def _extras(tables: Tables, rows: pl.DataFrame, settings: Settings) -> pl.DataFrame:
     """Return the extra features of rows that are asked for, in the order of the rows."""
     order = rows.select("clip", "identity", "src").with_row_index("position")
-    columns = [column for name in settings.extra_features for column in EXTRA_FEATURES[name].columns]
-    wanted = tables.extra_features.read().filter(pl.col("feature").is_in(columns))
+    wanted = tables.extra_features.read().filter(pl.col("feature").is_in(extra_columns(settings.extra_features)))
     found = wanted.join(order, on=["clip", "identity"])
     return found.sort("position", "feature").select(
         "src", "src_sha256", "encoder", "preset", "crf", "feature", "mean", "std"

@@ -1,6 +1,6 @@
 """Words and defaults that every room shares."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -60,6 +60,12 @@ EXTRA_FEATURES: Final[Mapping[str, ExtraFeature]] = {
     "cambi": ExtraFeature("cambi", ("cambi",), 6, min_longer_side=216),
     "ciede": ExtraFeature("ciede", ("ciede2000",), 5),
 }
+
+
+def extra_columns(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the values that extra features have for each frame, as libvmaf's log names them."""
+    return tuple(column for name in names for column in EXTRA_FEATURES[name].columns)
+
 
 # The columns of an encoder's own statistics, in the order of the row contract.
 ENCODER_STATISTICS: Final = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from frnr_assets.corpus.tables import Tables
-from frnr_assets.vocabulary import EXTRA_FEATURES, FULL_CLIP, UHD_LINES, sample_mode
+from frnr_assets.vocabulary import EXTRA_FEATURES, FULL_CLIP, UHD_LINES, extra_columns, sample_mode
 
 _FILE = ("size_bytes", "mtime_ns")
 
@@ -112,8 +112,8 @@ def backlog(tables: Tables, recipe: Recipe) -> Backlog:
 
 def _lacking_extras(usable: pl.DataFrame, rows: pl.DataFrame, tables: Tables, recipe: Recipe) -> pl.DataFrame:
     """Return the usable clips whose rows lack values of the extra features."""
-    columns = [column for name in recipe.extra_features for column in EXTRA_FEATURES[name].columns]
-    there = tables.extra_features.read(columns=["identity"]).filter(pl.col("feature").is_in(columns))
+    is_wanted = pl.col("feature").is_in(extra_columns(recipe.extra_features))
+    there = tables.extra_features.read(columns=["identity"]).filter(is_wanted)
     found = rows.select("clip", "src_sha256", "identity").join(there, on=["clip", "identity"])
     counted = found.group_by("clip", "src_sha256").agg(pl.len().alias("values"))
     judged = usable.join(counted, on=["clip", "src_sha256"], how="left")

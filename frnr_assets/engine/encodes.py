@@ -29,7 +29,7 @@ class EncodeShelf:
         encode = self._path(clip, crf)
         try:
             note = json.loads(encode.with_suffix(".json").read_text())
-            if note["identity"] != identity or note["sha256"] != _sha256(encode):
+            if note["identity"] != identity or note["sha256"] != sha256_of(encode):
                 return None
         except (OSError, ValueError, KeyError):
             return None
@@ -48,7 +48,7 @@ class EncodeShelf:
         encode.parent.mkdir(parents=True, exist_ok=True)
         note = {
             "identity": identity,
-            "sha256": _sha256(distortion.path),
+            "sha256": sha256_of(distortion.path),
             "size_bytes": distortion.size_bytes,
             "encode_time_ms": distortion.encode_time_ms,
             "frames": distortion.statistics.frames,
@@ -68,6 +68,7 @@ class EncodeShelf:
         return self.root / clip / f"crf{crf}.mp4"
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,7 @@ from frnr_assets.engine.encodes import EncodeShelf
 from frnr_assets.engine.rows import encode_identity, feature_row
 from frnr_assets.media.encode import Distortion
 from frnr_assets.media.encoders import STATISTICS_FILE, no_statistics
-from frnr_assets.media.ffmpeg import FFmpeg, locate_ffmpeg
+from frnr_assets.media.ffmpeg import VERSION_PATTERN, FFmpeg, locate_ffmpeg
 from frnr_assets.media.moments import mean_and_std
 from frnr_assets.media.probe import ClipUnusable
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
@@ -43,7 +43,6 @@ from frnr_assets.media.toolchain import Toolchain, ToolSettings, open_ffmpeg
 from frnr_assets.media.vmaf import VmafSettings, VmafTool
 from frnr_assets.media.vmaf_backends import open_tool
 
-_FFMPEG_VERSION = r"ffmpeg version (\S+)"
 _UNKNOWN = "unknown"
 
 
@@ -194,7 +193,7 @@ class Stepwise:
                 f"{what} failed for {self.source}: {part.frames} frames went in, {statistics.frames} came out", result
             )
         toolchain = Toolchain(
-            ffmpeg=FFmpeg(Path(self._ffmpeg), _found(_FFMPEG_VERSION, result)),
+            ffmpeg=FFmpeg(Path(self._ffmpeg), _found(VERSION_PATTERN, result)),
             settings=settings,
             encoder_version=f"{settings.encoder.name}-{_found(settings.encoder.version_pattern, result)}",
             vmaf=self.tools.vmaf,

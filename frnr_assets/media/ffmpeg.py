@@ -14,6 +14,7 @@ from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRun
 from frnr_assets.media.vmaf import VmafModel
 
 INSPECT_TIMEOUT_S = 60.0
+VERSION_PATTERN = r"ffmpeg version (\S+)"
 _INSPECT_PREFIX = "frnr-inspect-"
 
 # "level+warning" puts the level in brackets on every line, which is how error lines are told from warnings.
@@ -78,7 +79,7 @@ def inspect_ffmpeg(path: Path, runner: ToolRunner) -> FFmpeg:
         result = runner.run([str(path), "-version"], cwd=Path("/"), timeout_s=INSPECT_TIMEOUT_S)
     except ToolFailed as error:
         raise ToolError(f"{path} could not be run: {error.reason}") from error
-    match = re.match(r"ffmpeg version (\S+)", result.stdout)
+    match = re.match(VERSION_PATTERN, result.stdout)
     if result.returncode != 0 or match is None:
         raise ToolError(f"{path} does not behave like ffmpeg: `{result.command}` did not print its version")
     return FFmpeg(path=path, version=match[1])

@@ -21,6 +21,7 @@ from frnr_assets.vocabulary import EXTRA_FEATURES
 # Encodes do not always say of range and colours what their source says: VP9 has no word for some matrices, and raw
 # frames have none at all. ffmpeg would convert such a difference away on one leg, and it would be scored.
 _UNMARKED = "setparams=range=unspecified:color_primaries=unknown:color_trc=unknown:colorspace=unknown"
+_ADVICE = "install Netflix's vmaf or set vmaf_path, or use vmaf_backend libvmaf"
 # Disables AVX2 and AVX-512; what is left agrees with libvmaf's portable code.
 _PORTABLE = ("--cpumask", "24")
 # Widths for which libvmaf 3.2.0 is wrong with AVX2, with AVX-512, or with both.
@@ -232,10 +233,7 @@ def open_tool(tool: VmafTool, models: Sequence[VmafModel], runner: ToolRunner) -
     """
     found = shutil.which(tool.path)
     if found is None:
-        raise ToolError(
-            f"{tool.path} is not an executable file; install Netflix's vmaf or set vmaf_path, or use vmaf_backend "
-            "libvmaf"
-        )
+        raise ToolError(f"{tool.path} is not an executable file; {_ADVICE}")
     tool = replace(tool, path=str(Path(found).absolute()))
     for model in models:
         log = _score_noise(tool, model, _NOISE_WIDTHS[0], runner)
@@ -274,9 +272,7 @@ def _score_noise(tool: VmafTool, model: VmafModel, width: int, runner: ToolRunne
         try:
             result = runner.run(command, cwd=folder, timeout_s=INSPECT_TIMEOUT_S)
         except ToolFailed as error:
-            raise ToolError(
-                f"{error.reason}; install Netflix's vmaf or set vmaf_path, or use vmaf_backend libvmaf"
-            ) from error
+            raise ToolError(f"{error.reason}; {_ADVICE}") from error
         if "unrecognized option" in result.stderr:
             raise ToolError(f"vmaf_args: {result.stderr.splitlines()[0]}")
         if "loading model" in result.stderr:
@@ -287,10 +283,7 @@ def _score_noise(tool: VmafTool, model: VmafModel, width: int, runner: ToolRunne
                 return log
         except (OSError, ValueError, KeyError):
             pass
-    raise ToolError(
-        f"{tool.path} does not work as vmaf: `{result.command}`: {last_line(result.stderr)}; set vmaf_path to "
-        "Netflix's vmaf, or use vmaf_backend libvmaf"
-    )
+    raise ToolError(f"{tool.path} does not work as vmaf: `{result.command}`: {last_line(result.stderr)}; {_ADVICE}")
 
 
 def score_memory_bytes(frame_bytes: int, cells: int, vmaf: VmafSettings) -> int:

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from frnr_assets.media.encode import encode_distortion
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.pool import WorkPool
 from frnr_assets.media.reference import Reference, decode_reference, fingerprint
 from frnr_assets.media.toolchain import Toolchain
 
 DecodeClip = Callable[[Path], Reference]
+EncodeClip = Callable[[Path, Reference, int], Path]
 PlainFFmpeg = Callable[..., subprocess.CompletedProcess[bytes]]
 
 POOL_MEMORY_BYTES = 4 << 30
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def decode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> DecodeClip:
     """Return a function that decodes a source into its facts."""
 
@@ -34,6 +36,25 @@ def decode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> De
         )
 
     return decode_clip
+
+
+@pytest.fixture(scope="session")
+def encode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> EncodeClip:
+    """Return a function that encodes a reference: source, facts, CRF."""
+
+    def encode_clip(source: Path, reference: Reference, crf: int) -> Path:
+        return encode_distortion(
+            source,
+            reference,
+            crf,
+            settings=toolchain.settings,
+            ffmpeg=toolchain.ffmpeg,
+            runner=toolchain.runner,
+            limits=toolchain.limits,
+            scratch=tmp_path_factory.mktemp("encode"),
+        ).path
+
+    return encode_clip
 
 
 @pytest.fixture

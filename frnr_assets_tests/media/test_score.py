@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from frnr_assets.media.encode import encode_distortion
 from frnr_assets.media.process import TimeLimits, ToolFailed
 from frnr_assets.media.reference import Reference
 from frnr_assets.media.score import Score, read_vmaf_log, score_distortions
@@ -17,7 +16,7 @@ from frnr_assets.media.vmaf import VmafSettings, vmaf_settings
 from frnr_assets.media.vmaf_backends import score_memory_bytes
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, DEFAULT_VMAF_MODEL
 from frnr_assets_tests.conftest import MakeClip
-from frnr_assets_tests.media.conftest import DecodeClip
+from frnr_assets_tests.media.conftest import DecodeClip, EncodeClip
 
 Log = dict[str, Any]
 FRAMES = 3
@@ -171,22 +170,8 @@ def reference(source: Path, decode: DecodeClip) -> Reference:
 
 
 @pytest.fixture
-def distortions(
-    source: Path, reference: Reference, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory
-) -> list[Path]:
-    return [
-        encode_distortion(
-            source,
-            reference,
-            crf,
-            settings=toolchain.settings,
-            ffmpeg=toolchain.ffmpeg,
-            runner=toolchain.runner,
-            limits=toolchain.limits,
-            scratch=tmp_path_factory.mktemp("encode"),
-        ).path
-        for crf in (20, 40)
-    ]
+def distortions(source: Path, reference: Reference, encode: EncodeClip) -> list[Path]:
+    return [encode(source, reference, crf) for crf in (20, 40)]
 
 
 def score(

@@ -17,14 +17,14 @@ import pytest
 from frnr_assets.media.encode import encode_distortion
 from frnr_assets.media.ffmpeg import FFmpeg, require_vmaf_model
 from frnr_assets.media.process import Cancelled, TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner
-from frnr_assets.media.reference import Excerpt, Reference, WorkingFormat, decode_reference, fingerprint
+from frnr_assets.media.reference import Excerpt, Reference, WorkingFormat
 from frnr_assets.media.score import Score, score_distortions
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_toolchain
 from frnr_assets.media.vmaf import VmafModel, VmafSettings, VmafTool, choose_models, vmaf_settings
 from frnr_assets.media.vmaf_backends import build_vmaf_command, open_tool
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, EXTRA_FEATURES, UHD_LINES, UHD_VMAF_MODEL
 from frnr_assets_tests.conftest import SMALL_SCENE, X264_UPLOAD, MakeClip
-from frnr_assets_tests.media.conftest import DecodeClip, PlainFFmpeg
+from frnr_assets_tests.media.conftest import DecodeClip, EncodeClip, PlainFFmpeg
 from frnr_assets_tests.media.test_process import PATIENCE_S, Mailbox
 
 FFV1 = ("-c:v", "ffv1", "-threads", "1")
@@ -34,8 +34,6 @@ EVERYTHING = tuple(EXTRA_FEATURES)
 # As libvmaf's log rounds.
 TOLERANCE = 1e-6
 ODD_NAME = 'it\'s a: "name" [1],x;\\|=é'
-
-Encode = Callable[[Path, Reference, int], Path]
 
 
 class ScoreClip(Protocol):
@@ -55,25 +53,6 @@ class ScoreClip(Protocol):
 
 def scene(width: int = 64, height: int = 48, frames: int = 6, then: str = "") -> str:
     return f"testsrc2=size={width}x{height}:rate=24,trim=end_frame={frames},noise=alls=8:allf=t{then}"
-
-
-@pytest.fixture(scope="module")
-def encode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Encode:
-    """Return a function that encodes a reference: source, facts, CRF."""
-
-    def run(source: Path, reference: Reference, crf: int) -> Path:
-        return encode_distortion(
-            source,
-            reference,
-            crf,
-            settings=toolchain.settings,
-            ffmpeg=toolchain.ffmpeg,
-            runner=toolchain.runner,
-            limits=toolchain.limits,
-            scratch=tmp_path_factory.mktemp("encode"),
-        ).path
-
-    return run
 
 
 @pytest.fixture
@@ -153,7 +132,7 @@ class TestTheExecutableAndTheFilterAgree:
         pix_fmt: str,
         make_clip: MakeClip,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         executable: VmafTool,
         tmp_path: Path,
@@ -177,7 +156,7 @@ class TestTheExecutableAndTheFilterAgree:
         width: int,
         make_clip: MakeClip,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         executable: VmafTool,
         tmp_path: Path,
@@ -194,7 +173,7 @@ class TestTheExecutableAndTheFilterAgree:
         model: str,
         make_clip: MakeClip,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         executable: VmafTool,
         tmp_path: Path,
@@ -213,7 +192,7 @@ class TestTheExecutableAndTheFilterAgree:
         self,
         make_clip: MakeClip,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         executable: VmafTool,
         plain_ffmpeg: PlainFFmpeg,
@@ -266,7 +245,7 @@ class TestTheExecutableAndTheFilterAgree:
         self,
         make_clip: MakeClip,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         executable: VmafTool,
         tmp_path: Path,
@@ -284,7 +263,7 @@ class TestTheExecutableAndTheFilterAgree:
         self,
         make_clip: MakeClip,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         executable: VmafTool,
         tmp_path: Path,
@@ -307,7 +286,7 @@ class TestPipes:
         self,
         make_clip: MakeClip,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         executable: VmafTool,
         tmp_path: Path,
@@ -337,7 +316,7 @@ class TestPipes:
         self,
         make_clip: MakeClip,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         executable: VmafTool,
         tmp_path: Path,
@@ -358,7 +337,7 @@ class TestPipes:
         self,
         make_clip: MakeClip,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         executable: VmafTool,
         tmp_path: Path,
@@ -406,20 +385,12 @@ class TestFailures:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def reference(cls, source: Path, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-        return decode_reference(
-            source,
-            fingerprint(source),
-            ffmpeg=toolchain.ffmpeg,
-            encoder=toolchain.settings.encoder,
-            runner=toolchain.runner,
-            limits=toolchain.limits,
-            scratch=tmp_path_factory.mktemp("decode"),
-        )
+    def reference(cls, source: Path, decode: DecodeClip) -> Reference:
+        return decode(source)
 
     @pytest.fixture(scope="class")
     @classmethod
-    def distortion(cls, source: Path, reference: Reference, encode: Encode, plain_ffmpeg: PlainFFmpeg) -> Path:
+    def distortion(cls, source: Path, reference: Reference, encode: EncodeClip, plain_ffmpeg: PlainFFmpeg) -> Path:
         """An encode with its index at the beginning, so that half of it is still the beginning of a video."""
         made = source.with_name("distortion.mp4")
         plain_ffmpeg("-i", encode(source, reference, 20), "-c", "copy", "-movflags", "+faststart", made)
@@ -776,7 +747,7 @@ class TestModelFiles:
         return decode(source)
 
     @pytest.fixture
-    def distortions(self, source: Path, reference: Reference, encode: Encode) -> list[Path]:
+    def distortions(self, source: Path, reference: Reference, encode: EncodeClip) -> list[Path]:
         return [encode(source, reference, crf) for crf in (24, 44)]
 
     @pytest.mark.parametrize("backend", ["libvmaf", "cli"])
@@ -858,7 +829,7 @@ class TestModelFiles:
             require_vmaf_model(ffmpeg, choose_models(str(bad)).of(48), runner)
 
     def test_auto_scores_each_clip_with_the_model_of_its_height(
-        self, make_clip: MakeClip, decode: DecodeClip, encode: Encode, score: ScoreClip, tmp_path: Path
+        self, make_clip: MakeClip, decode: DecodeClip, encode: EncodeClip, score: ScoreClip, tmp_path: Path
     ) -> None:
         models = []
         for lines in (UHD_LINES - 2, UHD_LINES):
@@ -885,7 +856,7 @@ class TestExtraFeatures:
         backend: str,
         source: Path,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         request: pytest.FixtureRequest,
     ) -> None:
@@ -914,7 +885,7 @@ class TestExtraFeatures:
         ids=["without colour", "black", "fades in"],
     )
     def test_a_clip_with_planes_that_the_encode_keeps_exactly_has_all_its_values(
-        self, look: str, make_clip: MakeClip, decode: DecodeClip, encode: Encode, score: ScoreClip, tmp_path: Path
+        self, look: str, make_clip: MakeClip, decode: DecodeClip, encode: EncodeClip, score: ScoreClip, tmp_path: Path
     ) -> None:
         source = make_clip(tmp_path / "clip.mkv", f"{look},trim=end_frame=8,format=yuv420p", FFV1)
         reference = decode(source)
@@ -923,7 +894,7 @@ class TestExtraFeatures:
         assert set(found.extras) == {column for name in defined for column in EXTRA_FEATURES[name].columns}
 
     def test_they_change_nothing_about_the_score(
-        self, source: Path, decode: DecodeClip, encode: Encode, score: ScoreClip
+        self, source: Path, decode: DecodeClip, encode: EncodeClip, score: ScoreClip
     ) -> None:
         reference = decode(source)
         distortions = [encode(source, reference, 30)]
@@ -952,7 +923,7 @@ class TestExtraFeatures:
         backend: str,
         make_clip: MakeClip,
         decode: DecodeClip,
-        encode: Encode,
+        encode: EncodeClip,
         score: ScoreClip,
         tmp_path: Path,
         request: pytest.FixtureRequest,
