@@ -14,8 +14,9 @@ from frnr_assets.media.encode import EncodeSettings, encode_distortion, encode_m
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
 from frnr_assets.media.process import TimeLimits, ToolRunner
-from frnr_assets.media.reference import decode_reference, fingerprint
+from frnr_assets.media.reference import decode_reference
 from frnr_assets.media.score import score_distortions
+from frnr_assets.media.source import SourceRules, fingerprint
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets.media.vmaf_backends import score_memory_bytes
 from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_PRESET, DEFAULT_VMAF_MODEL
@@ -111,12 +112,27 @@ def memory_figures(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator
         run_ffmpeg(ffmpeg, args, "making a clip", runner=runner, cwd=scratch, timeout_s=600)
         clip = scratch / "clip.mp4"
         reference = decode_reference(
-            clip, fingerprint(clip), ffmpeg=ffmpeg, encoder=LIBX264, runner=runner, limits=limits, scratch=scratch
+            clip,
+            fingerprint(clip, SourceRules()),
+            ffmpeg=ffmpeg,
+            encoder=LIBX264,
+            runner=runner,
+            limits=limits,
+            rules=SourceRules(),
+            scratch=scratch,
         )
         frame_bytes = reference.working.frame_bytes
         with sampled(scratch) as peaks:
             encode = encode_distortion(
-                clip, reference, 28, settings=settings, ffmpeg=ffmpeg, runner=runner, limits=limits, scratch=scratch
+                clip,
+                reference,
+                28,
+                settings=settings,
+                ffmpeg=ffmpeg,
+                runner=runner,
+                limits=limits,
+                rules=SourceRules(),
+                scratch=scratch,
             )
         yield from _beside(f"an encode, {height}p", peaks["memory"], encode_memory_bytes(frame_bytes, DEFAULT_PRESET))
         for cells in (1, len(DEFAULT_CRF_SWEEP)):
@@ -131,6 +147,7 @@ def memory_figures(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator
                     ffmpeg=ffmpeg,
                     runner=runner,
                     limits=limits,
+                    rules=SourceRules(),
                     scratch=logs,
                 )
             what = f"scoring {cells} at once, {height}p"

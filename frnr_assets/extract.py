@@ -80,7 +80,10 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
     # Whatever frnr.toml calls it, its clips are known by the same names.
     dataset = dataset.model_copy(update={"name": dataset.manifest.stem})
     tables = tables_of(dataset, settings)
-    tools, compute = settings.tools(), partial(local_pool, cores=settings.cores, memory_gib=settings.memory_gib)
+    tools, compute = (
+        settings.tools([dataset]),
+        partial(local_pool, cores=settings.cores, memory_gib=settings.memory_gib),
+    )
     failed: list[dict[str, Any]] = []
     interrupted = False
     with locked(tables.root / ".extraction.lock", wait=False):

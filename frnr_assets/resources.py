@@ -14,8 +14,9 @@ from frnr_assets.engine.batch import Engine
 from frnr_assets.engine.workshop import local_pool, open_engine
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.pool import WorkPool
-from frnr_assets.media.process import TimeLimits, ToolError, ToolRunner
+from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError, ToolRunner
 from frnr_assets.media.reference import KEPT_FILES, KeptFormat
+from frnr_assets.media.source import CONTAINERS, Container, SourceRules
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafSettings, vmaf_settings
 from frnr_assets.settings import Settings
@@ -31,6 +32,9 @@ class FFmpegResource(dg.ConfigurableResource["FFmpegResource"]):
     sample_clip_seconds: float = Field(0.0, description="Seconds of a clip's centre that are used; 0 for all of it.")
     base_seconds: float = Field(description="Wall-clock limit of any program, in seconds.")
     seconds_per_megapixel: float = Field(description="And as much more per million pixels of its frames.")
+    memory_gib: float = Field(description="Address space of any program, in GiB; more for large frames.")
+    file_gib: float = Field(description="Size of any file that a program writes, in GiB.")
+    open_files: int = Field(description="Files that a program may have open at once.")
 
     def settings(self, crf_sweep: Sequence[int]) -> EncodeSettings:
         """Return how distortions are made.
@@ -45,6 +49,51 @@ class FFmpegResource(dg.ConfigurableResource["FFmpegResource"]):
     def limits(self) -> TimeLimits:
         """Return how long a program may take."""
         return TimeLimits(self.base_seconds, self.seconds_per_megapixel)
+
+    def process(self) -> ProcessLimits:
+        """Return what a program may use."""
+        return ProcessLimits(int(self.memory_gib * 2**30), int(self.file_gib * 2**30), self.open_files)
+
+
+class SourcesResource(dg.ConfigurableResource["SourcesResource"]):
+    """Which files may be sources."""
+
+    roots: list[str] = Field(description="Folders that sources may be in, links resolved.")
+    containers: list[str] = Field(description="Kinds of containers: mov, matroska, avi, mpegts.")
+    codecs: list[str] = Field(description="Video codecs, by ffmpeg's names.")
+    max_gib: float = Field(description="Size of the largest file, in GiB.")
+    max_pixels: int = Field(description="Width x height of the largest frame.")
+    max_frames: int = Field(description="Frames of the longest clip.")
+    max_seconds: float = Field(description="Duration of the longest clip, in seconds.")
+    max_streams: int = Field(description="Streams of any kind in one file.")
+    min_side: int = Field(description="Pixels of a frame's shortest side after the crop.")
+    accept_damaged: bool = Field(description="Take clips that decode with errors, and mark their references.")
+
+    def rules(self) -> SourceRules:
+        """Return the rules.
+
+        Raises:
+            ToolError: there is no such container.
+        """
+        return SourceRules(
+            roots=tuple(map(Path, self.roots)),
+            max_bytes=int(self.max_gib * 2**30),
+            containers=tuple(map(_container, self.containers)),
+            codecs=tuple(self.codecs),
+            max_pixels=self.max_pixels,
+            max_frames=self.max_frames,
+            max_duration_s=self.max_seconds,
+            max_streams=self.max_streams,
+            min_side=self.min_side,
+            accept_damaged=self.accept_damaged,
+        )
+
+
+def _container(name: str) -> Container:
+    for known in CONTAINERS:
+        if known == name:
+            return known
+    raise ToolError(f"containers has {name}; there are {', '.join(CONTAINERS)}")
 
 
 class VmafResource(dg.ConfigurableResource["VmafResource"]):
@@ -113,6 +162,7 @@ class ComputeResource(dg.ConfigurableResource["ComputeResource"]):
 class Workshop:
     """The resources that make rows, together."""
 
+    sources: SourcesResource
     ffmpeg: FFmpegResource
     vmaf: VmafResource
     tables: TablesResource
@@ -130,6 +180,8 @@ class Workshop:
                 encode=self.ffmpeg.settings(crf_sweep),
                 vmaf=self.vmaf.settings(),
                 limits=self.ffmpeg.limits(),
+                process=self.ffmpeg.process(),
+                rules=self.sources.rules(),
                 ffmpeg_path=self.ffmpeg.path,
             )
             with open_engine(
@@ -153,7 +205,20 @@ class Workshop:
 
 def resources_from(settings: Settings) -> dict[str, object]:
     """Configure every resource from frnr.toml."""
+    rules = settings.source_rules()
     return {
+        "sources": SourcesResource(
+            roots=[str(root) for root in rules.roots or ()],
+            containers=list(settings.containers),
+            codecs=list(settings.codecs),
+            max_gib=settings.max_source_gib,
+            max_pixels=settings.max_pixels,
+            max_frames=settings.max_frames,
+            max_seconds=settings.max_seconds,
+            max_streams=settings.max_streams,
+            min_side=settings.min_side,
+            accept_damaged=settings.accept_damaged,
+        ),
         "ffmpeg": FFmpegResource(
             path=None if settings.ffmpeg_path is None else str(settings.ffmpeg_path),
             encoder=settings.encoder,
@@ -162,6 +227,9 @@ def resources_from(settings: Settings) -> dict[str, object]:
             sample_clip_seconds=settings.sample_clip_seconds,
             base_seconds=settings.tool_base_seconds,
             seconds_per_megapixel=settings.tool_seconds_per_megapixel,
+            memory_gib=settings.tool_memory_gib,
+            file_gib=settings.tool_file_gib,
+            open_files=settings.tool_open_files,
         ),
         "vmaf": VmafResource(
             model=settings.vmaf_model,

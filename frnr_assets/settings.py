@@ -2,7 +2,7 @@
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,10 +11,12 @@ from pydantic_core import ErrorDetails
 
 from frnr_assets.corpus.backlog import Recipe
 from frnr_assets.corpus.dataset import Columns, Dataset
+from frnr_assets.corpus.manifests.entries import roots_of
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
-from frnr_assets.media.process import TimeLimits, ToolError
+from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError
 from frnr_assets.media.reference import KeptFormat
+from frnr_assets.media.source import CODECS, CONTAINERS, SMALLEST_SIDE, Container, SourceRules
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafBackend, VmafSettings, is_path, vmaf_settings
 from frnr_assets.vocabulary import (
@@ -68,6 +70,25 @@ class Settings(BaseModel):
         0.1, gt=0, le=1, description="fraction of failed downloads above which a check warns"
     )
 
+    containers: Annotated[tuple[Container, ...], Field(min_length=1)] = Field(
+        CONTAINERS, description="kinds of files that clips may be: mov (and mp4), matroska (and webm), avi, mpegts"
+    )
+    codecs: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        CODECS, description="video codecs that clips may have, by ffmpeg's names"
+    )
+    max_source_gib: float = Field(4.0, gt=0, description="size of the largest file of a clip, in GiB")
+    max_pixels: int = Field(4096 * 4096, ge=1, description="width x height of the largest frame")
+    max_frames: int = Field(18_000, ge=1, description="frames of the longest clip")
+    max_seconds: float = Field(600.0, gt=0, description="duration of the longest clip, in seconds")
+    max_streams: int = Field(16, ge=1, description="streams of any kind in one file")
+    min_side: int = Field(
+        SMALLEST_SIDE, ge=SMALLEST_SIDE, description="pixels of a frame's shortest side after the crop"
+    )
+    accept_damaged: bool = Field(
+        default=False,
+        description="take clips that decode with errors, as the decoder conceals them, and mark their references",
+    )
+
     crf_sweep: Annotated[tuple[StrictInt, ...], Field(min_length=1)] = Field(
         DEFAULT_CRF_SWEEP, description="CRFs, ascending"
     )
@@ -105,6 +126,9 @@ class Settings(BaseModel):
     tool_seconds_per_megapixel: float = Field(
         2.0, gt=0, description="and as much more per million pixels of its frames"
     )
+    tool_memory_gib: float = Field(8.0, gt=0, description="address space of any program, in GiB; more for large frames")
+    tool_file_gib: float = Field(64.0, gt=0, description="size of any file that a program writes, in GiB")
+    tool_open_files: int = Field(256, ge=64, description="files that a program may have open at once")
 
     automation: Automation = Field(Automation(), description="what happens without a hand")
 
@@ -136,12 +160,40 @@ class Settings(BaseModel):
         """Return how distortions are scored."""
         return vmaf_settings(self.vmaf_model, self.extra_features, self.vmaf_backend, self.vmaf_path, self.vmaf_args)
 
-    def tools(self) -> ToolSettings:
-        """Return which tools are used, and how."""
+    def source_rules(self, datasets: Sequence[Dataset] | None = None) -> SourceRules:
+        """Return which files may be sources.
+
+        Args:
+            datasets: those whose folders the sources may be in; None for all that are configured.
+        """
+        wanted = self.datasets if datasets is None else datasets
+        return SourceRules(
+            roots=roots_of(wanted, self.allowed_roots),
+            max_bytes=int(self.max_source_gib * 2**30),
+            containers=self.containers,
+            codecs=self.codecs,
+            max_pixels=self.max_pixels,
+            max_frames=self.max_frames,
+            max_duration_s=self.max_seconds,
+            max_streams=self.max_streams,
+            min_side=self.min_side,
+            accept_damaged=self.accept_damaged,
+        )
+
+    def tools(self, datasets: Sequence[Dataset] | None = None) -> ToolSettings:
+        """Return which tools are used, and how, and on which files.
+
+        Args:
+            datasets: those whose sources are used; None for all that are configured.
+        """
         return ToolSettings(
             encode=self.encode_settings(),
             vmaf=self.vmaf_settings(),
             limits=TimeLimits(self.tool_base_seconds, self.tool_seconds_per_megapixel),
+            process=ProcessLimits(
+                int(self.tool_memory_gib * 2**30), int(self.tool_file_gib * 2**30), self.tool_open_files
+            ),
+            rules=self.source_rules(datasets),
             ffmpeg_path=None if self.ffmpeg_path is None else str(self.ffmpeg_path),
         )
 

@@ -7,9 +7,13 @@ import pytest
 
 from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
 from frnr_assets.media.process import ToolRunner
+from frnr_assets.media.source import CODECS, SourceRules
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_ffmpeg, open_toolchain
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_ENCODER, DEFAULT_PRESET
+
+# Clips that lose nothing, or have a palette, besides those that people upload.
+RULES = SourceRules(codecs=(*CODECS, "ffv1", "png"))
 
 MakeClip = Callable[..., Path]
 
@@ -31,7 +35,7 @@ def ffmpeg(runner: ToolRunner) -> FFmpeg:
 @pytest.fixture(scope="session")
 def toolchain(runner: ToolRunner) -> Toolchain:
     settings = encode_settings(DEFAULT_ENCODER, DEFAULT_PRESET, (), DEFAULT_CRF_SWEEP)
-    return open_toolchain(ToolSettings(settings, vmaf_settings()), runner)
+    return open_toolchain(ToolSettings(settings, vmaf_settings(), rules=RULES), runner)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,14 @@ from frnr_assets.corpus.schema import ROW_SCHEMA
 from frnr_assets.engine.outcomes import CellDone, CellQuarantined
 from frnr_assets.media.sweep import RECIPE_VERSION, CellFailed
 from frnr_assets.partitions import cell_key, cell_partitions, cells_by_clip
-from frnr_assets.resources import ComputeResource, FFmpegResource, TablesResource, VmafResource, Workshop
+from frnr_assets.resources import (
+    ComputeResource,
+    FFmpegResource,
+    SourcesResource,
+    TablesResource,
+    VmafResource,
+    Workshop,
+)
 from frnr_assets.settings import Settings
 from frnr_assets.vocabulary import CANONICAL6_FEATURES
 
@@ -83,6 +90,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
     def cells(
         context: dg.AssetExecutionContext,
         config: CellsConfig,
+        sources: SourcesResource,
         ffmpeg: FFmpegResource,
         vmaf: VmafResource,
         tables: TablesResource,
@@ -96,7 +104,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
         failed: dict[str, str] = {cell_key(key, crf): why for key, why in problems.items() for crf in wanted[key]}
         if failed:
             progress.count("failed", len(failed))
-        with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
+        with Workshop(sources, ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
             requested = {clip: wanted[key] for key, clip in clips.items()}
             outcomes = engine.measure_cells(
                 requested, run_id=context.run.run_id, recompute=config.recompute, waiting=progress.tick

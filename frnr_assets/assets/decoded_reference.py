@@ -15,7 +15,14 @@ from frnr_assets.corpus.schema import REFERENCES_SCHEMA
 from frnr_assets.engine.outcomes import ReferenceDone, ReferenceFailed
 from frnr_assets.media.sweep import RECIPE_VERSION
 from frnr_assets.partitions import clip_partitions
-from frnr_assets.resources import ComputeResource, FFmpegResource, TablesResource, VmafResource, Workshop
+from frnr_assets.resources import (
+    ComputeResource,
+    FFmpegResource,
+    SourcesResource,
+    TablesResource,
+    VmafResource,
+    Workshop,
+)
 from frnr_assets.settings import Settings
 
 DECODED_REFERENCE = dg.AssetKey("decoded_reference")
@@ -50,6 +57,7 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
     )
     def decoded_reference(
         context: dg.AssetExecutionContext,
+        sources: SourcesResource,
         ffmpeg: FFmpegResource,
         vmaf: VmafResource,
         tables: TablesResource,
@@ -60,7 +68,7 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
         progress = Progress("clips", total, context.log.info)
         if failed:
             progress.count("failed", len(failed))
-        with Workshop(ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
+        with Workshop(sources, ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
             for done in engine.decode_references(list(clips.values()), waiting=progress.tick):
                 if isinstance(done, ReferenceFailed):
                     failed[done.clip] = done.reason

@@ -1,14 +1,17 @@
 """Finding sources of equal content without hashing all of them: by size, then by their ends, then as a whole."""
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from frnr_assets.corpus.manifests.records import RowRejected
 from frnr_assets.corpus.places import SourceFile
+from frnr_assets.files import FileRefused, open_regular
 
 _END_BYTES = 64 << 10
 
@@ -37,9 +40,11 @@ class Contents:
 
     Args:
         known: rows of an earlier time.
+        roots: the folders that sources may be in, links resolved.
     """
 
-    def __init__(self, known: Iterable[Mapping[str, Any]]):
+    def __init__(self, known: Iterable[Mapping[str, Any]], roots: Sequence[Path]):
+        self._roots = roots
         self._known = {row["src"]: row for row in known}
         self._hashed: dict[str, _Content] = {}
 
@@ -80,9 +85,10 @@ class Contents:
             content = _Content(src, file, known["ends_sha256"], known["sha256"])
         else:
             try:
-                content = _Content(src, file, _ends_sha256(Path(src), file.size_bytes), None)
-            except OSError as error:
-                unreadable[index] = RowRejected("no file", f"{src} could not be read: {error.strerror}")
+                with self._open(src) as opened:
+                    content = _Content(src, file, _ends_sha256(opened, file.size_bytes), None)
+            except (OSError, FileRefused) as error:
+                unreadable[index] = _unreadable(src, error)
                 return None
         self._hashed[src] = content
         return content
@@ -91,16 +97,23 @@ class Contents:
         content = self._hashed[src]
         if content.sha256 is None:
             try:
-                with Path(src).open("rb") as file:
-                    content.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                unreadable[index] = RowRejected("no file", f"{src} could not be read: {error.strerror}")
+                with self._open(src) as opened:
+                    content.sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+            except (OSError, FileRefused) as error:
+                unreadable[index] = _unreadable(src, error)
         return content.sha256
 
+    def _open(self, src: str) -> BufferedReader:
+        return os.fdopen(open_regular(Path(src), self._roots), "rb")
 
-def _ends_sha256(path: Path, size_bytes: int) -> str:
-    with path.open("rb") as file:
-        ends = hashlib.sha256(file.read(_END_BYTES))
-        file.seek(max(size_bytes - _END_BYTES, 0))
-        ends.update(file.read(_END_BYTES))
+
+def _unreadable(src: str, error: OSError | FileRefused) -> RowRejected:
+    why = error.strerror if isinstance(error, OSError) else str(error)
+    return RowRejected("no file", f"{src} could not be read: {why}")
+
+
+def _ends_sha256(file: BufferedReader, size_bytes: int) -> str:
+    ends = hashlib.sha256(file.read(_END_BYTES))
+    file.seek(max(size_bytes - _END_BYTES, 0))
+    ends.update(file.read(_END_BYTES))
     return ends.hexdigest()

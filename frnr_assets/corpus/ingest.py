@@ -15,7 +15,7 @@ from frnr_assets.corpus.contents import Contents
 from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.keys import assign_keys
 from frnr_assets.corpus.locks import locked
-from frnr_assets.corpus.manifests.entries import Entry, Listed, base_folder, manifest_files, read_dataset
+from frnr_assets.corpus.manifests.entries import Entry, Listed, base_folder, manifest_files, read_dataset, roots_of
 from frnr_assets.corpus.manifests.records import ManifestError, Record, RowRejected
 from frnr_assets.corpus.places import Places, SourceFile, checked_path, look_at
 from frnr_assets.corpus.tables import Tables
@@ -133,21 +133,15 @@ def ingest(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[
         known = {(row["dataset"], row["name"]): row for row in tables.clips.read().iter_rows(named=True)}
         reading = _Reading(known)
         failed_downloads = _failed_downloads(tables)
-        places = Places(allowed_roots)
+        roots = roots_of(datasets, allowed_roots)
+        places = Places(roots)
         for dataset in datasets:
-            try:
-                places.allow(base_folder(dataset))
-            except ManifestError as error:
-                reading.refused[dataset.name] = error
-        for dataset in datasets:
-            if dataset.name in reading.refused:
-                continue
             try:
                 _read(dataset, reading, places, failed_downloads)
             except ManifestError as error:
                 reading.refused[dataset.name] = error
                 reading.forget_rows(dataset.name)
-        contents = Contents(tables.contents.read().iter_rows(named=True))
+        contents = Contents(tables.contents.read().iter_rows(named=True), roots)
         _reject_equal_contents(reading, contents)
         tables.rejects.write(reading.rejects)
         tables.contents.write(contents.rows())

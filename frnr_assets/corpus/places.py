@@ -2,15 +2,13 @@
 
 import os
 import stat
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Self
 
 from frnr_assets.corpus.manifests.records import RowRejected
-
-_LINE_BREAKS = "\u2028\u2029"
+from frnr_assets.files import forbidden_character
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +50,17 @@ def look_at(path: Path | str) -> SourceFile | None:
 
 
 class Places:
-    """The allowed roots, and what is in them."""
+    """The allowed roots, and what is in them.
+
+    Args:
+        roots: the folders.
+    """
 
     def __init__(self, roots: Iterable[Path]):
-        self._roots: list[Path] = []
-        for root in roots:
-            self.allow(root)
+        self._roots = [Path(os.path.realpath(root)) for root in roots]
         # Clips share folders: each is resolved, and compared with the roots, once.
         self._resolved: dict[str, str] = {}
         self._inside: dict[str, bool] = {}
-
-    def allow(self, root: Path) -> None:
-        """Add a root."""
-        self._roots.append(Path(os.path.realpath(root)))
 
     def find(self, source: Path) -> SourceFile | None:
         """Return the state of a source, or None when there is no such file. Links are followed within the roots.
@@ -105,20 +101,15 @@ class Places:
             )
 
 
-def _is_bad(char: str) -> bool:
-    return unicodedata.category(char) == "Cc" or char in _LINE_BREAKS
-
-
 def checked_path(src: str, clips_root: Path) -> Path:
     """Return the absolute path of a source as a manifest names it.
 
     Raises:
         RowRejected: it has a NUL, a control character, a line break or "..", or names no file.
     """
-    bad = None if src.isascii() and src.isprintable() else next(filter(_is_bad, src), None)
+    bad = forbidden_character(src)
     if bad is not None:
-        what = "a NUL" if bad == "\0" else f"the control character U+{ord(bad):04X}"
-        raise RowRejected("bad path", f"its path has {what} in it")
+        raise RowRejected("bad path", f"its path has {bad} in it")
     if ".." in src and ".." in PurePath(src).parts:
         raise RowRejected("bad path", f"{src} has .. in it; write the path without")
     path = clips_root / src

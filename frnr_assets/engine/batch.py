@@ -22,6 +22,7 @@ from frnr_assets.engine.rows import (
     extra_feature_rows,
     feature_row,
     fingerprint_of,
+    is_current,
     quarantine_row,
     reference_identity,
     reference_of,
@@ -30,17 +31,9 @@ from frnr_assets.engine.rows import (
 from frnr_assets.engine.scratch import scratch_folder
 from frnr_assets.media.encode import Distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
-from frnr_assets.media.probe import ClipUnusable
 from frnr_assets.media.process import ToolFailed, disk_full
-from frnr_assets.media.reference import (
-    KEPT_FILES,
-    Fingerprint,
-    KeptFormat,
-    Reference,
-    decode_reference,
-    fingerprint,
-    working_format,
-)
+from frnr_assets.media.reference import KEPT_FILES, KeptFormat, Reference, decode_reference, working_format
+from frnr_assets.media.source import ClipUnusable, Fingerprint, fingerprint
 from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.vocabulary import DEFAULT_PRESET
@@ -123,7 +116,7 @@ class Engine:
         toolchain = self.toolchain
         found = None
         try:
-            found = fingerprint(clip.src)
+            found = fingerprint(clip.src, toolchain.rules)
             identity = reference_identity(found.sha256, toolchain)
             kept = self._kept_reference(clip)
             # Size and time are part of the row: they are what later runs compare first.
@@ -132,9 +125,10 @@ class Engine:
                 "identity": identity,
                 "size_bytes": found.size_bytes,
                 "mtime_ns": found.mtime_ns,
+                "device_inode": found.device_inode,
                 "kept_path": None if kept is None else str(kept),
             }
-            if known is not None and known["identity"] == identity and self._is_kept(kept, known):
+            if known is not None and is_current(known, found.sha256, toolchain) and self._is_kept(kept, known):
                 return ReferenceDone({**known, **today}, reused=True)
             folder.mkdir()
             reference = decode_reference(
@@ -144,6 +138,7 @@ class Engine:
                 encoder=toolchain.settings.encoder,
                 runner=toolchain.runner,
                 limits=toolchain.limits,
+                rules=toolchain.rules,
                 scratch=folder,
                 keep=self.keep_reference,
             )
@@ -323,13 +318,14 @@ class Engine:
             raise _ClipQuarantinedError(facts["quarantine_reason"])
         reference = reference_of(facts)
         if not reference.fingerprint.still_holds(clip.src):
-            now = fingerprint(clip.src)
+            now = fingerprint(clip.src, self.toolchain.rules)
             if now.sha256 != reference.fingerprint.sha256:
                 raise NotMaterialized(f"its file was replaced since its reference was decoded; {redo}")
             reference = replace(reference, fingerprint=now)
-        if facts["identity"] != reference_identity(reference.fingerprint.sha256, self.toolchain):
-            raise NotMaterialized(f"its reference was decoded with other tools; {redo}")
-        return replace(reference, working=working_format(reference.probe, self.toolchain.settings.encoder))
+        if not is_current(facts, reference.fingerprint.sha256, self.toolchain):
+            raise NotMaterialized(f"its reference was decoded with other tools, or with damage accepted; {redo}")
+        rules, encoder = self.toolchain.rules, self.toolchain.settings.encoder
+        return replace(reference, working=working_format(reference.probe, encoder, rules.min_side))
 
     def _known_rows(self, cells: Iterable[Clip]) -> _RowsByIdentity:
         """Return the rows that are there, with all extra features that are wanted now."""

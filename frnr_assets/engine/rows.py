@@ -12,8 +12,9 @@ from typing import Any
 import polars as pl
 
 from frnr_assets.corpus.schema import SCHEMA_VERSION
-from frnr_assets.media.probe import ClipUnusable, Probe
-from frnr_assets.media.reference import Fingerprint, Reference, WorkingFormat, working_format
+from frnr_assets.media.probe import Probe
+from frnr_assets.media.reference import Reference, WorkingFormat, working_format
+from frnr_assets.media.source import ClipUnusable, Fingerprint
 from frnr_assets.media.sweep import RECIPE_VERSION, CellMeasured
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.vocabulary import FULL_CLIP
@@ -66,6 +67,18 @@ def reference_identity(src_sha256: str, toolchain: Toolchain) -> str:
     return _hash(made_from)
 
 
+def is_current(row: Mapping[str, Any], src_sha256: str, toolchain: Toolchain) -> bool:
+    """Tell whether a row of the references table says what a decode of that content would find now.
+
+    Args:
+        row: of the references table.
+        src_sha256: hash of the source as it is now.
+        toolchain: tools and settings.
+    """
+    accepted = toolchain.rules.accept_damaged or not row["decode_errors"]
+    return accepted and bool(row["identity"] == reference_identity(src_sha256, toolchain))
+
+
 def current_identities(references: pl.DataFrame, crf_sweep: Sequence[int], toolchain: Toolchain) -> pl.DataFrame:
     """Return the identities that rows have when they are made now, as columns clip and identity.
 
@@ -77,10 +90,10 @@ def current_identities(references: pl.DataFrame, crf_sweep: Sequence[int], toolc
     found: list[tuple[str, str]] = []
     for row in references.filter(pl.col("quarantine_reason").is_null()).iter_rows(named=True):
         reference = reference_of(row)
-        if row["identity"] != reference_identity(reference.fingerprint.sha256, toolchain):
+        if not is_current(row, reference.fingerprint.sha256, toolchain):
             continue
         try:
-            working = working_format(reference.probe, toolchain.settings.encoder)
+            working = working_format(reference.probe, toolchain.settings.encoder, toolchain.rules.min_side)
         except ClipUnusable:
             continue
         reference = replace(reference, working=working)
@@ -173,6 +186,7 @@ def reference_row(
         "src_sha256": reference.fingerprint.sha256,
         "size_bytes": reference.fingerprint.size_bytes,
         "mtime_ns": reference.fingerprint.mtime_ns,
+        "device_inode": reference.fingerprint.device_inode,
         "container": probe.container,
         "codec": probe.codec,
         "source_width": probe.width,
@@ -184,6 +198,8 @@ def reference_row(
         "height": working.height,
         "pix_fmt": working.pix_fmt,
         "working_filters": working.filters,
+        "adjustments": list(reference.adjustments),
+        "decode_errors": list(reference.decode_errors),
         "rate_num": probe.rate.numerator,
         "rate_den": probe.rate.denominator,
         "frames": reference.frames,
@@ -224,7 +240,7 @@ def quarantine_row(
 
 def fingerprint_of(row: Mapping[str, Any]) -> Fingerprint:
     """Rebuild the fingerprint of a clip from its row."""
-    return Fingerprint(row["src_sha256"], row["size_bytes"], row["mtime_ns"])
+    return Fingerprint(row["src_sha256"], row["size_bytes"], row["mtime_ns"], row["device_inode"])
 
 
 def reference_of(row: Mapping[str, Any]) -> Reference:
@@ -252,4 +268,5 @@ def reference_of(row: Mapping[str, Any]) -> Reference:
         shot_count=row["shot_count"],
         shot_avg_duration_s=row["shot_avg_duration_s"],
         shot_duration_std_s=row["shot_duration_std_s"],
+        decode_errors=tuple(row["decode_errors"] or ()),
     )

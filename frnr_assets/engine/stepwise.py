@@ -16,18 +16,10 @@ from frnr_assets.media.encode import Distortion
 from frnr_assets.media.encoders import STATISTICS_FILE, no_statistics
 from frnr_assets.media.ffmpeg import VERSION_PATTERN, FFmpeg, locate_ffmpeg
 from frnr_assets.media.moments import mean_and_std
-from frnr_assets.media.probe import ClipUnusable
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
-from frnr_assets.media.reference import (
-    DURATION_GUESS_S,
-    Fingerprint,
-    Reference,
-    fingerprint,
-    read_frame_log,
-    shot_durations,
-    working_format,
-)
+from frnr_assets.media.reference import DURATION_GUESS_S, Reference, read_frame_log, shot_durations, working_format
 from frnr_assets.media.score import Score, read_vmaf_log, score_distortions
+from frnr_assets.media.source import ClipUnusable, Fingerprint, fingerprint
 from frnr_assets.media.steps import (
     NrSourceGeometry,
     Runner,
@@ -101,7 +93,9 @@ class Stepwise:
             OSError: the disk is full.
         """
         try:
-            geometry = probe_geometry(self.source, ffprobe_bin=self.ffprobe_bin, runner=self.runners.probe)
+            geometry = probe_geometry(
+                self.source, ffprobe_bin=self.ffprobe_bin, runner=self.runners.probe, rules=self.tools.rules
+            )
             reference = self._decode(geometry)
             run_id = uuid.uuid4().hex
             for crf in crf_sweep:
@@ -112,7 +106,7 @@ class Stepwise:
 
     def _decode(self, geometry: NrSourceGeometry) -> Reference:
         frame_log = self.folder / "frames.log"
-        found = fingerprint(self.source)
+        found = fingerprint(self.source, self.tools.rules)
         self._run_decode(self.source, self.reference_yuv, geometry, frame_log)
         probe = geometry.probe()
         working = working_format(probe, self.tools.encode.encoder)
@@ -199,6 +193,7 @@ class Stepwise:
             vmaf=self.tools.vmaf,
             libvmaf_version=_UNKNOWN,
             limits=self.tools.limits,
+            rules=self.tools.rules,
             runner=self._own,
         )
         return toolchain, Distortion(out, out.stat().st_size, result.wall_s * 1000, statistics)
@@ -245,6 +240,7 @@ class Stepwise:
             ffmpeg=ffmpeg,
             runner=self._own,
             limits=self.tools.limits,
+            rules=self.tools.rules,
             scratch=scratch,
         )
         return score

@@ -55,7 +55,7 @@ def open_engine(
     Raises:
         ToolError: a tool, an encoder or a model is missing; the message says which.
     """
-    runner = ToolRunner()
+    runner = ToolRunner(tools.process)
     toolchain = open_toolchain(tools, runner)
     with compute(runner) as pool:
         yield Engine(tables, toolchain, pool, keep_encodes=keep_encodes, keep_reference=keep_reference)

@@ -5,6 +5,7 @@ this package, so that it starts fast. Exit status 2 means that the file cannot b
 """
 
 import json
+import logging
 import sys
 from enum import IntEnum
 
@@ -37,8 +38,11 @@ def _name(code_points: type[IntEnum], value: int) -> str:
     return names.get(value, "unspecified").lower().replace("_", "-")
 
 
-def _probe(containers: str, path: str) -> dict[str, object]:
-    with av.open(path, options={"format_whitelist": containers}) as container:
+def _probe(options: str, max_streams: str, *decoders: str) -> dict[str, object]:
+    # The file comes as a descriptor, which is one of the options.
+    with av.open("fd:", options=json.loads(options)) as container:
+        if len(container.streams) > int(max_streams):
+            raise ValueError(f"it has {len(container.streams)} streams, more than the {max_streams} that are allowed")
         pictures = Disposition.attached_pic | Disposition.timed_thumbnails
         streams = [
             stream
@@ -49,6 +53,11 @@ def _probe(containers: str, path: str) -> dict[str, object]:
             raise ValueError("it has no video stream")
         stream = streams[0]
         codec = stream.codec_context
+        if codec is None:
+            raise ValueError("its video has a codec that libavcodec does not know")
+        if codec.name not in decoders:
+            # Named here, and judged there.
+            return {"decoder": codec.name}
         if codec is None or codec.pix_fmt is None or not codec.width or not codec.height:
             raise ValueError("its video stream cannot be decoded")
         chroma, bit_depth = describe_pix_fmt(codec.pix_fmt)
@@ -56,7 +65,7 @@ def _probe(containers: str, path: str) -> dict[str, object]:
         duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
         return {
             "container": container.format.name,
-            "codec": codec.name,
+            "decoder": codec.name,
             "width": codec.width,
             "height": codec.height,
             "pix_fmt": codec.pix_fmt,
@@ -71,10 +80,20 @@ def _probe(containers: str, path: str) -> dict[str, object]:
         }
 
 
+def _reason(error: av.FFmpegError) -> str:
+    """Return what libav says of an error, with the last line that it logged, which says more."""
+    _, last = av.logging.get_last_error()
+    return f"{error.strerror}: {last[2].strip()}" if last else str(error.strerror)
+
+
 if __name__ == "__main__":
+    av.logging.set_level(av.logging.ERROR)
+    # Kept for the reason; not printed.
+    logging.getLogger("libav").addHandler(logging.NullHandler())
+    logging.getLogger("libav").propagate = False
     try:
         print(json.dumps(_probe(*sys.argv[1:])))  # noqa: T201 - this is the process's result
     except (av.FFmpegError, ValueError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+        reason = _reason(error) if isinstance(error, av.FFmpegError) else str(error)
         print(json.dumps({"unusable": reason}))  # noqa: T201
         sys.exit(2)

@@ -5,9 +5,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from frnr_assets.media.encoders import LIBX264, STATISTICS_FILE, Encoder, EncoderStatistics, no_statistics
-from frnr_assets.media.ffmpeg import FFmpeg, input_args, progress_frames, run_ffmpeg
+from frnr_assets.media.ffmpeg import FFmpeg, progress_frames, run_ffmpeg, source_args
 from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner, refuse_without_space
 from frnr_assets.media.reference import Excerpt, Reference, excerpt, index_timing
+from frnr_assets.media.source import SourceRules, open_source
 
 # Denominator of a frame rate: with it, at up to 240 frames per second, a time base is within libvpx's and libaom's
 # limit of a nanosecond.
@@ -61,6 +62,7 @@ def encode_distortion(
     ffmpeg: FFmpeg,
     runner: ToolRunner,
     limits: TimeLimits,
+    rules: SourceRules,
     scratch: Path,
 ) -> Distortion:
     """Re-encode a reference at one CRF, with one encoder thread, straight from the source.
@@ -76,23 +78,36 @@ def encode_distortion(
         ffmpeg: the executable.
         runner: starts the program.
         limits: how long it may take.
+        rules: which files may be sources.
         scratch: an empty folder of this call's own; the encode is left in it.
 
     Raises:
+        ClipUnusable: the source is against the rules.
         OSError: a full disk cut the statistics short.
         ToolFailed: the encode failed, or does not have as many frames as went in.
     """
     output = "distortion.mp4"
     part = settings.part_of(reference)
     filters = f"{part.filters}{reference.working.filters},"
+    descriptor = open_source(source, rules, reference.fingerprint)
     args = [
-        *input_args(source),
+        *source_args(descriptor, rules, damaged=bool(reference.decode_errors)),
         *encoder_args(settings, crf, reference.probe.rate, filters=filters),
         *("-progress", "pipe:1", output),
     ]
     what = f"encode at CRF {crf}"
     timeout_s = limits.timeout_s(reference.working.width, reference.working.height, part.frames)
-    result = run_ffmpeg(ffmpeg, args, what, runner=runner, cwd=scratch, timeout_s=timeout_s)
+    result = run_ffmpeg(
+        ffmpeg,
+        args,
+        what,
+        runner=runner,
+        cwd=scratch,
+        timeout_s=timeout_s,
+        memory_bytes=encode_memory_bytes(reference.working.frame_bytes, settings.preset, settings.encoder),
+        inherited=(descriptor,),
+        tolerated=reference.decode_errors,
+    )
     frames = progress_frames(result)
     try:
         read = settings.encoder.read_statistics

@@ -3,14 +3,14 @@
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import imageio_ffmpeg
 
-from frnr_assets.media.probe import CONTAINERS
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
+from frnr_assets.media.source import SourceRules
 from frnr_assets.media.vmaf import VmafModel
 
 INSPECT_TIMEOUT_S = 60.0
@@ -19,16 +19,11 @@ _INSPECT_PREFIX = "frnr-inspect-"
 
 # "level+warning" puts the level in brackets on every line, which is how error lines are told from warnings.
 GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-v", "level+warning", "-xerror", "-filter_threads", "1")
+# Those with which ffmpeg goes on after an error.
+_TOLERANT_ARGS = tuple(arg for arg in GLOBAL_ARGS if arg != "-xerror")
 
-# What comes before a file that is opened.
-# -noautorotate: frames as coded. -apply_cropping codec: the size that the probe reports. -drop_changed: a stream that
-# changes its size or format in the middle is noticed instead of rescaled. -err_detect explode: a damaged bitstream is
-# an error instead of a guess. -format_whitelist: a playlist or a text under the name of a video opens nothing else and
-# is not drawn as a picture. -threads 1: parallelism comes from cells.
-INPUT_OPTIONS = (
-    *("-threads", "1", "-noautorotate", "-apply_cropping", "codec", "-drop_changed", "1"),
-    *("-err_detect", "explode", "-format_whitelist", ",".join(CONTAINERS)),
-)
+# The encodes that this package has made itself.
+_OWN_FILES = SourceRules(containers=("mov",), max_pixels=2**31 - 1)
 
 # x265 and SVT-AV1 write to standard error past ffmpeg, also what ffmpeg was told to leave out.
 _LIBRARY = r"(?:x265 |Svt)"
@@ -40,6 +35,11 @@ _ERROR_LINE = re.compile(
 _PREFIX = re.compile(rf"^(?:(?:\[[^\]]*\]\s*)+|{_LIBRARY}\[[a-z]+\]:\s*)")
 # With -drop_changed 1 ffmpeg drops what no longer has the size or format of the first frame and says so as a warning.
 _CHANGED_LINE = re.compile(r"Avoiding reinit")
+# A decoder that may not be opened, of a stream that nobody asked for. Without that of the video ffmpeg fails.
+_NOT_OPENED_LINE = re.compile(r"\[error\] Codec \(\S+\) not on whitelist '")
+
+FORMAT_CHANGES = "the stream changes its frame size or pixel format in the middle"
+LOG_TOO_LONG = "its log is too long to be read to its end"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def inspect_ffmpeg(path: Path, runner: ToolRunner) -> FFmpeg:
         ToolError: the file is not a working ffmpeg.
     """
     try:
-        result = runner.run([str(path), "-version"], cwd=Path("/"), timeout_s=INSPECT_TIMEOUT_S)
+        result = runner.run([str(path), "-version"], timeout_s=INSPECT_TIMEOUT_S)
     except ToolFailed as error:
         raise ToolError(f"{path} could not be run: {error.reason}") from error
     match = re.match(VERSION_PATTERN, result.stdout)
@@ -130,9 +130,37 @@ def require_vmaf_model(ffmpeg: FFmpeg, model: VmafModel, runner: ToolRunner) -> 
     return version[1]
 
 
-def input_args(source: Path) -> list[str]:
-    """Arguments that open a file so that its frames come out as coded, or not at all."""
-    return [*INPUT_OPTIONS, "-i", f"file:{source.absolute()}"]
+def input_options(rules: SourceRules, *, damaged: bool = False) -> list[str]:
+    """Return the options before a file that is opened, with which its frames come out as coded, or not at all.
+
+    Args:
+        rules: which files may be sources.
+        damaged: whether the decoder may make something up where the bitstream is damaged.
+    """
+    return [
+        # Parallelism comes from cells.
+        *("-threads", "1"),
+        # Frames as coded, in the size that the probe reports.
+        *("-noautorotate", "-apply_cropping", "codec"),
+        # A stream that changes its size or format in the middle is noticed instead of rescaled.
+        *("-drop_changed", "1"),
+        # A damaged bitstream is an error instead of a guess.
+        *(() if damaged else ("-err_detect", "explode")),
+        # A playlist under the name of a video opens nothing else, and a text is not drawn as a picture.
+        *("-format_whitelist", ",".join(rules.demuxers), "-codec_whitelist", ",".join(rules.decoders)),
+        *("-max_pixels", str(rules.max_pixels)),
+    ]
+
+
+def source_args(descriptor: int, rules: SourceRules, *, damaged: bool = False) -> list[str]:
+    """Return the arguments that open a source, which comes as a descriptor; see ``open_source``."""
+    options = input_options(rules, damaged=damaged)
+    return [*options, "-protocol_whitelist", "fd", "-fd", str(descriptor), "-i", "fd:"]
+
+
+def distortion_args(path: Path) -> list[str]:
+    """Return the arguments that open an encode of this package's own."""
+    return [*input_options(_OWN_FILES), "-protocol_whitelist", "file", "-i", f"file:{path.absolute()}"]
 
 
 def complaints(result: ToolResult) -> list[str]:
@@ -141,11 +169,12 @@ def complaints(result: ToolResult) -> list[str]:
     ffmpeg exits with status 0 after concealed damage, so the status alone does not tell.
     """
     lines = result.stderr.splitlines()
-    messages = [_PREFIX.sub("", line).strip() for line in lines if _ERROR_LINE.search(line)]
+    errors = (line for line in lines if _ERROR_LINE.search(line) and not _NOT_OPENED_LINE.search(line))
+    messages = [_PREFIX.sub("", line).strip() for line in errors]
     if any(_CHANGED_LINE.search(line) for line in lines):
-        messages.append("the stream changes its frame size or pixel format in the middle")
+        messages.append(FORMAT_CHANGES)
     if not result.stderr_is_whole:
-        messages.append("its log is too long to be read to its end")
+        messages.append(LOG_TOO_LONG)
     return list(dict.fromkeys(messages))
 
 
@@ -157,29 +186,47 @@ def run_ffmpeg(
     runner: ToolRunner,
     cwd: Path,
     timeout_s: float,
+    memory_bytes: int = 0,
     stdout: int | None = None,
+    inherited: Sequence[int] = (),
+    tolerated: Collection[str] | None = (),
 ) -> ToolResult:
     """Run ffmpeg and accept only a run with status 0 and no error in its log.
 
     Args:
         ffmpeg: the executable.
-        args: everything after ``GLOBAL_ARGS``.
+        args: everything after the global arguments.
         what: the action, for the message: "decode", "encode at CRF 23".
         runner: starts the program.
         cwd: private working folder.
         timeout_s: wall-clock limit in seconds.
+        memory_bytes: what it is reckoned to need, see ``ToolRunner.run``.
         stdout: where its standard output goes, see ``ToolRunner.run``.
+        inherited: descriptors that it gets, see ``ToolRunner.run``.
+        tolerated: complaints that are accepted; None for all that a damaged bitstream may give rise to.
 
     Raises:
         ToolFailed: anything else; the reason quotes the first error lines.
     """
-    result = runner.run([str(ffmpeg.path), *GLOBAL_ARGS, *args], cwd=cwd, timeout_s=timeout_s, stdout=stdout)
-    problems = complaints(result)
+    global_args = _TOLERANT_ARGS if tolerated is None or tolerated else GLOBAL_ARGS
+    result = runner.run(
+        [str(ffmpeg.path), *global_args, *args],
+        cwd=cwd,
+        timeout_s=timeout_s,
+        memory_bytes=memory_bytes,
+        stdout=stdout,
+        inherited=inherited,
+    )
+    problems = [complaint for complaint in complaints(result) if not _is_tolerated(complaint, tolerated)]
     if result.returncode < 0:
         raise ToolFailed(f"{what} failed: ffmpeg was ended by signal {-result.returncode}", result)
     if result.returncode != 0 or problems:
         raise ToolFailed(f"{what} failed: {'; '.join(problems[:2]) or last_line(result.stderr)}", result)
     return result
+
+
+def _is_tolerated(complaint: str, tolerated: Collection[str] | None) -> bool:
+    return complaint not in {FORMAT_CHANGES, LOG_TOO_LONG} if tolerated is None else complaint in tolerated
 
 
 def progress_frames(result: ToolResult) -> int:

@@ -9,32 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from frnr_assets.media.process import ToolFailed, ToolRunner
+from frnr_assets.media.source import ClipUnusable, Fingerprint, SourceRules, codec_of, open_source
 
 PROBE_TIMEOUT_S = 60.0
-# libavformat's demuxers that may open a source: mov and mp4, matroska and webm, avi, mpegts.
-CONTAINERS = ("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpegts")
 # x264's CRF and libvmaf's motion both assume a plausible frame rate. Outside these frames per second a rate is the
 # artefact of a broken header.
 MIN_RATE, MAX_RATE = 1, 240
 
 _HDR_TRANSFERS = {"smpte2084": "pq", "arib-std-b67": "hlg"}
-
-
-class ClipUnusable(Exception):  # noqa: N818 - the name says what the clip is
-    """No rows can be made from this clip, and trying again will not help until its file changes.
-
-    Attributes:
-        reason: one sentence.
-        tool_output: the tool's own words; empty when no tool was involved.
-    """
-
-    def __init__(self, reason: str, tool_output: str = ""):
-        super().__init__(reason)
-        self.reason = reason
-        self.tool_output = tool_output
-
-    def __reduce__(self) -> tuple[type["ClipUnusable"], tuple[str, str]]:
-        return type(self), (self.reason, self.tool_output)
 
 
 @dataclass(frozen=True)
@@ -43,7 +25,7 @@ class Probe:
 
     Attributes:
         container: libavformat's name of the demuxer.
-        codec: libavcodec's name of the decoder.
+        codec: libavcodec's name of the codec.
         width: frame width in pixels, as coded.
         height: frame height in pixels, as coded.
         pix_fmt: ffmpeg's name of the pixel format.
@@ -80,31 +62,62 @@ class Probe:
         return self.color_primaries if self.hdr_transfer else ""
 
 
-def probe_source(source: Path, runner: ToolRunner) -> Probe:
+def probe_source(source: Path, runner: ToolRunner, rules: SourceRules, found: Fingerprint | None = None) -> Probe:
     """Read the headers of a file in a process of its own.
 
+    Args:
+        source: the uploaded file.
+        runner: starts the process.
+        rules: which files may be sources.
+        found: its fingerprint, if it has one already.
+
     Raises:
-        ClipUnusable: not a video file, no video stream, no plausible frame rate, or the demuxer crashed or hung.
-        ToolFailed: the probe was killed from outside.
+        ClipUnusable: it may not be a source, is no video, has no video stream or more streams, pixels or seconds than
+            the rules allow, a codec that they do not, no plausible frame rate; or the demuxer crashed or hung.
+        ToolFailed: the probe was killed from outside, or the file is missing or another one.
     """
+    descriptor = open_source(source, rules, found)
+    options = {
+        "fd": str(descriptor),
+        "protocol_whitelist": "fd",
+        "format_whitelist": ",".join(rules.demuxers),
+        "codec_whitelist": ",".join(rules.decoders),
+    }
     script = Path(__file__).with_name("_probe.py")
-    argv = [sys.executable, "-I", str(script), ",".join(CONTAINERS), str(source.absolute())]
+    argv = [sys.executable, "-I", str(script), json.dumps(options), str(rules.max_streams), *rules.video_decoders]
     try:
-        result = runner.run(argv, cwd=Path("/"), timeout_s=PROBE_TIMEOUT_S)
+        result = runner.run(argv, timeout_s=PROBE_TIMEOUT_S, inherited=(descriptor,))
     except ToolFailed as error:
         raise ClipUnusable(f"it could not be probed: {error.reason}", error.detail) from error
     if result.returncode in {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}:
         raise ToolFailed("the probe was killed", result)
     try:
-        found: dict[str, Any] = json.loads(result.stdout)
+        told: dict[str, Any] = json.loads(result.stdout)
     except ValueError:
         detail = ToolFailed(f"the probe ended with status {result.returncode}", result).detail
         raise ClipUnusable("it could not be probed: the demuxer crashed", detail) from None
-    if "unusable" in found:
-        raise ClipUnusable(f"it could not be probed: {found['unusable']}")
-    rate = Fraction(found.pop("rate_num"), found.pop("rate_den"))
-    if not MIN_RATE <= rate <= MAX_RATE:
+    if "unusable" in told:
+        raise ClipUnusable(f"it could not be probed: {told['unusable']}")
+    codec = codec_of(told.pop("decoder"))
+    if codec not in rules.codecs:
+        raise ClipUnusable(f"its video is {codec}; allowed are {', '.join(rules.codecs)}")
+    rate = Fraction(told.pop("rate_num"), told.pop("rate_den"))
+    probe = Probe(codec=codec, rate=rate, **told)
+    _refuse_implausible(probe, rules)
+    return probe
+
+
+def _refuse_implausible(probe: Probe, rules: SourceRules) -> None:
+    if not MIN_RATE <= probe.rate <= MAX_RATE:
         raise ClipUnusable(
-            f"its average frame rate, {float(rate):g}, is not within {MIN_RATE} to {MAX_RATE} per second"
+            f"its average frame rate, {float(probe.rate):g}, is not within {MIN_RATE} to {MAX_RATE} per second"
         )
-    return Probe(rate=rate, **found)
+    if probe.width * probe.height > rules.max_pixels:
+        raise ClipUnusable(
+            f"its frames of {probe.width}x{probe.height} have more pixels than the {rules.max_pixels} that max_pixels "
+            "allows"
+        )
+    if (probe.stream_duration_s or 0) > rules.max_duration_s:
+        raise ClipUnusable(
+            f"it lasts {probe.stream_duration_s:g} s, more than the {rules.max_duration_s:g} that max_seconds allows"
+        )

@@ -2,6 +2,8 @@
 
 import contextlib
 import errno
+import functools
+import logging
 import math
 import os
 import selectors
@@ -9,6 +11,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -18,6 +21,9 @@ from pathlib import Path
 
 STDOUT_LIMIT_BYTES = 1 << 20
 STDERR_LIMIT_BYTES = 64 << 10
+
+_LOG = logging.getLogger(__name__)
+_SANDBOX_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,21 @@ class TimeLimits:
     def timeout_s(self, width: int, height: int, frames: float) -> float:
         """Return the limit in seconds for that many frames."""
         return self.base_s + self.per_megapixel_s * width * height * frames / 1e6
+
+
+@dataclass(frozen=True)
+class ProcessLimits:
+    """What a program may use at most; what goes beyond ends the program.
+
+    Attributes:
+        memory_bytes: address space, for programs that are not reckoned to need more.
+        file_bytes: size of any file that it writes.
+        open_files: descriptors.
+    """
+
+    memory_bytes: int = 8 << 30
+    file_bytes: int = 64 << 30
+    open_files: int = 256
 
 
 # Signals that come from outside, and the status with which ffmpeg ends when it catches one of them.
@@ -133,16 +154,21 @@ class Cancelled(RuntimeError):  # noqa: N818 - not a failure of anything
 
 
 class ToolRunner:
-    """Starts programs such that none of them outlives this process.
+    """Starts programs such that none of them outlives this process, or does more than work on what it was given.
 
     Each program is the leader of its own session, gets SIGKILL when the thread that started it dies
     (``setpriv --pdeathsig``: ``preexec_fn`` is not safe in a process with threads; in the first milliseconds, before
-    setpriv has run, only its time limits bound it), reads nothing from standard input and sees an environment of two
-    variables. ``cancel`` ends all of them and refuses new ones. Copies made
-    by pickling start with no programs of their own.
+    setpriv has run, only its time limits bound it), reads nothing from standard input, sees an environment of two
+    variables, writes no core dump, has its memory, time, files and descriptors limited and, where the kernel allows
+    that, no network. ``cancel`` ends all of them and refuses new ones. Copies made by pickling start with no programs
+    of their own.
+
+    Args:
+        limits: what each of them may use at most.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits: ProcessLimits | None = None) -> None:
+        self.limits = limits or ProcessLimits()
         self._lock = threading.Lock()
         self._running: set[int] = set()
         self._cancelled = False
@@ -150,15 +176,16 @@ class ToolRunner:
         if missing:
             raise ToolError(f"{missing[0]} was not found on PATH; it belongs to the package util-linux, install that")
 
-    def __reduce__(self) -> tuple[type["ToolRunner"], tuple[()]]:
-        return type(self), ()
+    def __reduce__(self) -> tuple[type["ToolRunner"], tuple[ProcessLimits]]:
+        return type(self), (self.limits,)
 
     def run(
         self,
         argv: Sequence[str],
         *,
-        cwd: Path,
         timeout_s: float,
+        cwd: Path | None = None,
+        memory_bytes: int = 0,
         stdout: int | None = None,
         inherited: Sequence[int] = (),
     ) -> ToolResult:
@@ -166,9 +193,12 @@ class ToolRunner:
 
         Args:
             argv: program and arguments; the program is an absolute path or found on PATH.
-            cwd: working folder; relative paths in ``argv`` are relative to it.
             timeout_s: seconds after which the program gets SIGKILL: wall-clock seconds with all its children, CPU
                 seconds of each process on its own.
+            cwd: working folder; relative paths in ``argv`` are relative to it. None for an empty one that is deleted
+                afterwards.
+            memory_bytes: resident memory that the program is reckoned to need. Its limit is twice that where that is
+                more than the limit of any program.
             stdout: a descriptor that becomes the program's standard output, which is then not in the result.
             inherited: descriptors that the program can open as ``/dev/fd/N``. These and ``stdout`` belong to the
                 program from this call on: they are closed here, also when it cannot be started, so that whoever
@@ -180,11 +210,18 @@ class ToolRunner:
             Cancelled: ``cancel`` was called.
         """
         started = time.monotonic()
-        try:
-            process = self._start(argv, cwd, timeout_s, stdout, inherited)
-        finally:
-            for descriptor in (*inherited, *(() if stdout is None else (stdout,))):
-                os.close(descriptor)
+        with contextlib.ExitStack() as folders:
+            with contextlib.ExitStack() as descriptors:
+                for descriptor in (*inherited, *(() if stdout is None else (stdout,))):
+                    descriptors.callback(os.close, descriptor)
+                folder = cwd or Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="frnr-tool-")))
+                prefix = _wrapper(self.limits, cpu_s=timeout_s, memory_bytes=memory_bytes)
+                process = self._start(argv, prefix, folder, stdout, inherited)
+            return self._finish(argv, process, started, timeout_s)
+
+    def _finish(
+        self, argv: Sequence[str], process: subprocess.Popen[bytes], started: float, timeout_s: float
+    ) -> ToolResult:
         timed_out = False
         try:
             said, stderr, timed_out = _drain(process, started + timeout_s)
@@ -224,7 +261,7 @@ class ToolRunner:
         return result
 
     def _start(
-        self, argv: Sequence[str], cwd: Path, timeout_s: float, stdout: int | None, inherited: Sequence[int]
+        self, argv: Sequence[str], prefix: Sequence[str], cwd: Path, stdout: int | None, inherited: Sequence[int]
     ) -> subprocess.Popen[bytes]:
         # prlimit and setpriv would report a missing program with a status of their own.
         program = shutil.which(argv[0])
@@ -234,9 +271,9 @@ class ToolRunner:
             if self._cancelled:
                 raise Cancelled
             process = subprocess.Popen(
-                [*_wrapper(timeout_s), program, *argv[1:]],
+                [*prefix, program, *argv[1:]],
                 cwd=cwd,
-                env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if stdout is None else stdout,
                 stderr=subprocess.PIPE,
@@ -254,10 +291,54 @@ class ToolRunner:
                 _kill(pid)
 
 
-def _wrapper(cpu_s: float) -> list[str]:
+def without_network() -> bool:
+    """Tell whether programs run without network here."""
+    return bool(_network_prefix())
+
+
+@functools.cache
+def _network_prefix() -> tuple[str, ...]:
+    """Return what starts a program without network; nothing, and a warning once, where the kernel does not allow it."""
+    # A user namespace of its own gives a program the right to leave the network, without being root.
+    prefix = ("unshare", "--user", "--map-current-user", "--net", "--")
+    try:
+        tried = subprocess.run(
+            [*prefix, "true"],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_SANDBOX_TIMEOUT_S,
+            check=False,
+        )
+        reason = "" if tried.returncode == 0 else tried.stderr.strip() or f"status {tried.returncode}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        reason = str(error)
+    if not reason:
+        return prefix
+    _LOG.warning("tools run with access to the network, because this system does not let them do without: %s", reason)
+    return ()
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
+
+
+def _wrapper(limits: ProcessLimits, *, cpu_s: float, memory_bytes: int) -> list[str]:
     # Soft and hard limit alike: at the soft one ffmpeg would end with a truncated file and status 0.
-    seconds = math.ceil(cpu_s)
-    return ["setpriv", "--pdeathsig", "KILL", "--", "prlimit", f"--cpu={seconds}:{seconds}", "--"]
+    highest = {
+        "cpu": math.ceil(cpu_s),
+        "as": max(limits.memory_bytes, 2 * memory_bytes),
+        "fsize": limits.file_bytes,
+        "nofile": limits.open_files,
+        "core": 0,
+    }
+    # A new user namespace forgets the parent-death signal, so that comes after it.
+    return [
+        *_network_prefix(),
+        *("setpriv", "--pdeathsig", "KILL", "--"),
+        *("prlimit", *(f"--{name}={value}:{value}" for name, value in highest.items()), "--"),
+    ]
 
 
 def _kill(pid: int) -> None:

@@ -1,10 +1,7 @@
 """Decoding a source: what its frames are, and the working format in which they are encoded and scored."""
 
-import hashlib
 import itertools
-import os
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,14 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from frnr_assets.media.encoders import Encoder
-from frnr_assets.media.ffmpeg import FFmpeg, input_args, progress_frames, run_ffmpeg
+from frnr_assets.media.ffmpeg import FFmpeg, complaints, progress_frames, run_ffmpeg, source_args
 from frnr_assets.media.moments import mean_and_std
-from frnr_assets.media.probe import ClipUnusable, Probe, probe_source
-from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner, refuse_without_space
+from frnr_assets.media.probe import Probe, probe_source
+from frnr_assets.media.process import TimeLimits, ToolFailed, ToolResult, ToolRunner, refuse_without_space
+from frnr_assets.media.source import SMALLEST_SIDE, ClipUnusable, Fingerprint, SourceRules, open_source
 from frnr_assets.vocabulary import FULL_CLIP, sample_mode
 
-# libvmaf crashes on a side of 16 pixels or less, after the crop.
-MIN_SIDE = 17
 # The threshold that ffmpeg's scdet documents as a good one, in per cent of the largest possible frame difference.
 SHOT_CHANGE_SCORE = 10.0
 # For the time limit of a decode whose container does not say how long it is.
@@ -32,6 +28,7 @@ _KEPT_ARGS: Mapping[KeptFormat, tuple[str, ...]] = {
     "ffv1": ("-c:v", "ffv1", "-level", "3", "-g", "1", "-slicecrc", "1", "-threads", "1"),
 }
 
+_FRAME_LOG = "frames.log"
 _SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
 _NEAREST_CHROMA = {"gray": "420", "410": "420", "411": "422", "440": "444", "rgb": "444"}
 _FRAME_LINE = re.compile(
@@ -72,12 +69,17 @@ class WorkingFormat:
         return int(self.width * self.height * samples * (2 if self.bit_depth > 8 else 1))
 
 
-def working_format(probe: Probe, encoder: Encoder) -> WorkingFormat:
+def working_format(probe: Probe, encoder: Encoder, min_side: int = SMALLEST_SIDE) -> WorkingFormat:
     """Choose the format nearest to the source's that the encoder and libvmaf both take.
 
     The frame is cropped at its right and lower edges to whole chroma samples; the bit depth is kept or else the
     nearest that the encoder has; gray, RGB and rarer subsamplings go to the next finer one. Range and matrix stay as
     they are, except that RGB, which has neither, becomes limited-range BT.709.
+
+    Args:
+        probe: what the headers say.
+        encoder: the encoder.
+        min_side: pixels of the shortest side that is allowed.
 
     Raises:
         ClipUnusable: too small for libvmaf's features.
@@ -87,8 +89,8 @@ def working_format(probe: Probe, encoder: Encoder) -> WorkingFormat:
         chroma = encoder.chroma[0]
     step_x, step_y = _SUBSAMPLING[chroma]
     width, height = probe.width // step_x * step_x, probe.height // step_y * step_y
-    if min(width, height) < MIN_SIDE:
-        raise ClipUnusable(f"its frames of {probe.width}x{probe.height} are too small for VMAF (at least {MIN_SIDE})")
+    if min(width, height) < min_side:
+        raise ClipUnusable(f"its frames of {probe.width}x{probe.height} are too small for VMAF (at least {min_side})")
     depth = min(encoder.bit_depths, key=lambda bits: abs(bits - probe.bit_depth))
     pix_fmt = f"yuv{chroma}p" if depth == 8 else f"yuv{chroma}p{depth}le"
     filters = []
@@ -154,71 +156,6 @@ def excerpt(frames: int, rate: Fraction, sample_clip_seconds: float) -> Excerpt:
 
 
 @dataclass(frozen=True)
-class Fingerprint:
-    """What tells one file's content from another's.
-
-    Attributes:
-        sha256: of the content.
-        size_bytes: of the file.
-        mtime_ns: modification time when it was hashed, nanoseconds since 1970.
-    """
-
-    sha256: str
-    size_bytes: int
-    mtime_ns: int
-
-    def still_holds(self, source: Path) -> bool:
-        """Tell whether size and modification time are still those that were hashed.
-
-        Raises:
-            ToolFailed: the file is gone.
-        """
-        status = _stat(source)
-        return (status.st_size, status.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
-
-    def holds_if_there(self, source: Path) -> bool:
-        """Tell the same, and false of a file that is gone."""
-        try:
-            return self.still_holds(source)
-        except ToolFailed:
-            return False
-
-
-def fingerprint(source: Path) -> Fingerprint:
-    """Hash a source.
-
-    Raises:
-        ClipUnusable: not a regular file, or empty.
-        ToolFailed: missing, not readable, or changed while it was hashed.
-    """
-    status = _stat(source)
-    if not stat.S_ISREG(status.st_mode):
-        raise ClipUnusable("it is not a regular file")
-    if status.st_size == 0:
-        raise ClipUnusable("it is empty")
-    try:
-        with source.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ToolFailed(f"it could not be read: {error.strerror}") from error
-    found = Fingerprint(sha256, status.st_size, status.st_mtime_ns)
-    if not found.still_holds(source):
-        raise ToolFailed("it changed while it was read")
-    return found
-
-
-def _stat(source: Path) -> os.stat_result:
-    try:
-        return source.stat()
-    except OSError as error:
-        # A file that is not there may be back when its disk is.
-        raise ToolFailed(f"it could not be read: {error.strerror}") from error
-    except ValueError as error:
-        # Such as a NUL in its name.
-        raise ClipUnusable(f"it could not be read: {error}") from error
-
-
-@dataclass(frozen=True)
 class Reference:
     """The facts of one decoded source.
 
@@ -232,6 +169,7 @@ class Reference:
         shot_count: shots, by ffmpeg's scdet.
         shot_avg_duration_s: mean shot duration in seconds at the nominal rate.
         shot_duration_std_s: population standard deviation of the shot durations, in seconds.
+        decode_errors: what ffmpeg complained of, each once, when damage was concealed; empty for a whole bitstream.
     """
 
     fingerprint: Fingerprint
@@ -243,6 +181,19 @@ class Reference:
     shot_count: int
     shot_avg_duration_s: float
     shot_duration_std_s: float
+    decode_errors: tuple[str, ...] = ()
+
+    @property
+    def adjustments(self) -> tuple[str, ...]:
+        """How the working format differs from the frames as coded, a phrase for each difference."""
+        coded, working = self.probe, self.working
+        changes = []
+        if (working.width, working.height) != (coded.width, coded.height):
+            changes.append(f"cropped from {coded.width}x{coded.height} to {working.width}x{working.height}")
+        if working.pix_fmt != coded.pix_fmt:
+            colors = " in limited-range BT.709" if coded.chroma == "rgb" else ""
+            changes.append(f"converted from {coded.pix_fmt} to {working.pix_fmt}{colors}")
+        return tuple(changes)
 
     @property
     def duration_s(self) -> float:
@@ -258,6 +209,7 @@ def decode_reference(
     encoder: Encoder,
     runner: ToolRunner,
     limits: TimeLimits,
+    rules: SourceRules,
     scratch: Path,
     keep: KeptFormat | None = None,
 ) -> Reference:
@@ -270,35 +222,32 @@ def decode_reference(
         encoder: decides the working format, together with libvmaf.
         runner: starts the programs.
         limits: how long the decode may take.
+        rules: which files may be sources. Where they accept damage, a clip that does not decode without an error is
+            decoded once more, with what the decoder makes of it.
         scratch: an empty folder of this call's own.
         keep: leave the frames, in the working format, as ``KEPT_FILES[keep]`` in the scratch folder; None writes no
             frame to disk.
 
     Raises:
-        ClipUnusable: not decodable from end to end, without a frame, or too small.
+        ClipUnusable: against the rules, not decodable from end to end, or without a frame.
         ToolFailed: a kill from outside, a change while it was read, or a full disk that the tool noticed.
         OSError: a full disk that it did not notice.
     """
-    probe = probe_source(source, runner)
-    working = working_format(probe, encoder)
-    frame_log = "frames.log"
-    filters = f"{working.filters},{shot_filters(frame_log)}"
-    args = [*input_args(source), "-map", "0:V:0", "-vf", filters, "-fps_mode", "passthrough", "-f", "md5", "-"]
-    args = ["-progress", "pipe:1", *args]
-    if keep:
-        timed = f"{working.filters},{index_timing(probe.rate)}"
-        args += ["-map", "0:V:0", "-vf", timed, "-fps_mode", "passthrough", *_KEPT_ARGS[keep], KEPT_FILES[keep]]
-    # Headers lie about the number of frames; a wrong guess only makes the limit more or less generous.
-    frames = float(probe.rate) * (probe.stream_duration_s or DURATION_GUESS_S)
-    timeout_s = limits.timeout_s(probe.width, probe.height, frames)
+    probe = probe_source(source, runner, rules, found)
+    working = working_format(probe, encoder, rules.min_side)
+    decode = _Decode(source, found, probe, working, ffmpeg, runner, limits, rules, scratch, keep)
     try:
-        result = run_ffmpeg(ffmpeg, args, "decode", runner=runner, cwd=scratch, timeout_s=timeout_s)
+        try:
+            result = decode.run(damaged=False)
+        except ToolFailed as error:
+            if error.blameless or error.timed_out or not rules.accept_damaged:
+                raise
+            result = decode.run(damaged=True)
     except ToolFailed as error:
-        if error.blameless:
+        if error.blameless or error.result is None:
             raise
         raise ClipUnusable(error.reason, error.detail) from error
-    log = scratch / frame_log
-    frame_scores = read_frame_log(log)
+    frame_scores = read_frame_log(scratch / _FRAME_LOG)
     md5 = re.search(r"^MD5=([0-9a-f]{32})$", result.stdout, re.MULTILINE)
     if progress_frames(result) != len(frame_scores):
         # The metadata filter says nothing of a log that it could not write.
@@ -306,11 +255,13 @@ def decode_reference(
         raise ToolFailed(f"decode failed: {progress_frames(result)} frames, but {len(frame_scores)} in the log", result)
     if not frame_scores or md5 is None:
         raise ClipUnusable("decode failed: it has no frame", result.stderr)
+    if len(frame_scores) > rules.max_frames:
+        raise ClipUnusable(f"it has more frames than the {rules.max_frames} that max_frames allows")
     if not found.still_holds(source):
         raise ToolFailed("it changed while it was read")
     shots = shot_durations([score for _, score in frame_scores], probe.rate)
     shot_avg, shot_std = mean_and_std(shots)
-    return Reference(
+    reference = Reference(
         fingerprint=found,
         probe=probe,
         working=working,
@@ -320,7 +271,58 @@ def decode_reference(
         shot_count=len(shots),
         shot_avg_duration_s=shot_avg,
         shot_duration_std_s=shot_std,
+        decode_errors=tuple(complaints(result)),
     )
+    if reference.duration_s > rules.max_duration_s:
+        raise ClipUnusable(
+            f"it lasts {reference.duration_s:g} s, more than the {rules.max_duration_s:g} that max_seconds allows"
+        )
+    return reference
+
+
+@dataclass(frozen=True)
+class _Decode:
+    """One decode from the first frame to the last: the MD5 of all frames, their times and shot change scores."""
+
+    source: Path
+    found: Fingerprint
+    probe: Probe
+    working: WorkingFormat
+    ffmpeg: FFmpeg
+    runner: ToolRunner
+    limits: TimeLimits
+    rules: SourceRules
+    scratch: Path
+    keep: KeptFormat | None
+
+    def run(self, *, damaged: bool) -> ToolResult:
+        """Decode, with or without errors.
+
+        Raises:
+            ClipUnusable: it may not be a source.
+            ToolFailed: the decode failed, or the file is not the one that was hashed.
+        """
+        working, probe, rules = self.working, self.probe, self.rules
+        # One more than allowed, to know that there are more.
+        most = ("-fps_mode", "passthrough", "-frames:v", str(rules.max_frames + 1))
+        filters = f"{working.filters},{shot_filters(_FRAME_LOG)}"
+        outputs = ["-map", "0:V:0", "-vf", filters, *most, "-f", "md5", "-"]
+        if self.keep:
+            timed = f"{working.filters},{index_timing(probe.rate)}"
+            outputs += ["-map", "0:V:0", "-vf", timed, *most, *_KEPT_ARGS[self.keep], KEPT_FILES[self.keep]]
+        # Headers lie about the number of frames; a wrong guess only makes the limit more or less generous.
+        frames = min(float(probe.rate) * (probe.stream_duration_s or DURATION_GUESS_S), rules.max_frames)
+        descriptor = open_source(self.source, rules, self.found)
+        return run_ffmpeg(
+            self.ffmpeg,
+            ["-progress", "pipe:1", *source_args(descriptor, rules, damaged=damaged), *outputs],
+            "decode",
+            runner=self.runner,
+            cwd=self.scratch,
+            timeout_s=self.limits.timeout_s(probe.width, probe.height, frames),
+            inherited=(descriptor,),
+            tolerated=None if damaged else (),
+        )
 
 
 def shot_filters(frame_log: str) -> str:

@@ -11,6 +11,7 @@ from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.moments import mean_and_std
 from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner, refuse_without_space
 from frnr_assets.media.reference import Excerpt, Reference
+from frnr_assets.media.source import SourceRules
 from frnr_assets.media.vmaf import VmafSettings
 from frnr_assets.media.vmaf_backends import Pairs, log_name, score_with_filter, score_with_tool
 from frnr_assets.vocabulary import CANONICAL6_FEATURES
@@ -87,6 +88,7 @@ def score_distortions(
     ffmpeg: FFmpeg,
     runner: ToolRunner,
     limits: TimeLimits,
+    rules: SourceRules,
     scratch: Path,
 ) -> list[Score]:
     """Score distortions of one reference.
@@ -103,13 +105,15 @@ def score_distortions(
         ffmpeg: the executable.
         runner: starts the program.
         limits: how long it may take.
+        rules: which files may be sources.
         scratch: an empty folder of this call's own.
 
     Raises:
+        ClipUnusable: the source is against the rules.
         OSError: a full disk cut a log short.
-        ToolFailed: the run failed, or a log is missing, incomplete, or has a value that is not finite.
+        ToolFailed: the run failed, or a log is missing, incomplete, or has a value that no frame can have.
     """
-    pairs = Pairs(source, reference, part or Excerpt(0, reference.frames), tuple(distortions))
+    pairs = Pairs(source, reference, part or Excerpt(0, reference.frames), tuple(distortions), rules)
     score = score_with_filter if vmaf.tool is None else score_with_tool
     runs = score(pairs, vmaf=vmaf, ffmpeg=ffmpeg, runner=runner, limits=limits, scratch=scratch)
     width, height = reference.working.width, reference.working.height

@@ -16,10 +16,11 @@ from typing import Any, Protocol
 from frnr_assets.media._probe import describe_pix_fmt
 from frnr_assets.media.encode import EncodeSettings, encoder_args
 from frnr_assets.media.encoders import ENCODERS, LIBX264, Encoder
-from frnr_assets.media.ffmpeg import GLOBAL_ARGS, INPUT_OPTIONS, complaints, last_line
-from frnr_assets.media.probe import MAX_RATE, MIN_RATE, ClipUnusable, Probe, probe_source
+from frnr_assets.media.ffmpeg import GLOBAL_ARGS, complaints, input_options, last_line
+from frnr_assets.media.probe import MAX_RATE, MIN_RATE, Probe, probe_source
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
 from frnr_assets.media.reference import Excerpt, WorkingFormat, shot_filters, working_format
+from frnr_assets.media.source import ClipUnusable, SourceRules
 from frnr_assets.media.vmaf import VmafTool
 from frnr_assets.media.vmaf_backends import build_vmaf_command
 
@@ -121,13 +122,16 @@ def run_step(runner: Runner, argv: Sequence[str], what: str, source: Path) -> To
     return result
 
 
-def probe_geometry(source: Path, *, ffprobe_bin: str = "ffprobe", runner: Runner | None = None) -> NrSourceGeometry:
+def probe_geometry(
+    source: Path, *, ffprobe_bin: str = "ffprobe", runner: Runner | None = None, rules: SourceRules | None = None
+) -> NrSourceGeometry:
     """Find out the geometry of a source from its headers.
 
     Args:
         source: the uploaded file.
         ffprobe_bin: the ffprobe that the runner is asked to start.
         runner: runs ffprobe, as ``subprocess.run`` would; None to probe without ffprobe.
+        rules: which files may be sources; None for the default rules.
 
     Raises:
         ToolFailed: ffprobe failed.
@@ -135,7 +139,7 @@ def probe_geometry(source: Path, *, ffprobe_bin: str = "ffprobe", runner: Runner
     """
     if runner is None:
         try:
-            found = probe_source(source, ToolRunner())
+            found = probe_source(source, ToolRunner(), rules or SourceRules())
         except ClipUnusable as error:
             raise ToolError(f"{source}: {error}") from error
         return NrSourceGeometry(
@@ -217,7 +221,7 @@ def build_decode_command(
     working = working_format(geom.probe(), _encoder(encoder))
     shots = f",{shot_filters(_in_filter(frame_log))}" if frame_log else ""
     return [
-        *(ffmpeg_bin, *GLOBAL_ARGS, *INPUT_OPTIONS, "-i", _named(source), "-map", "0:V:0"),
+        *(ffmpeg_bin, *GLOBAL_ARGS, *input_options(SourceRules()), "-i", _named(source), "-map", "0:V:0"),
         *("-vf", f"{working.filters}{shots}", "-fps_mode", "passthrough"),
         *("-f", "rawvideo", "-pix_fmt", working.pix_fmt, str(out_yuv)),
     ]

@@ -14,6 +14,7 @@ from frnr_assets.media.pool import Step, Work, WorkPool
 from frnr_assets.media.process import ToolFailed
 from frnr_assets.media.reference import Excerpt, Reference
 from frnr_assets.media.score import Score, score_distortions
+from frnr_assets.media.source import ClipUnusable
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.media.vmaf_backends import score_memory_bytes
 
@@ -191,13 +192,14 @@ class _Sweep:
         return Step(tuple(self._failed(crf, failure) for crf in crfs))
 
     def _failed(self, crf: int, failure: BaseException) -> CellFailed:
-        if not isinstance(failure, ToolFailed | OSError):
+        if not isinstance(failure, ToolFailed | ClipUnusable | OSError):
             raise failure
         shutil.rmtree(self.scratch / f"crf{crf}", ignore_errors=True)
         if isinstance(failure, ToolFailed):
             tool_ran = failure.result is not None and not failure.disk_full
             return CellFailed(self.request.clip, crf, failure.reason, failure.detail, failure.disk_full, tool_ran)
-        return CellFailed(self.request.clip, crf, str(failure), str(failure), failure.errno == errno.ENOSPC)
+        disk_full = isinstance(failure, OSError) and failure.errno == errno.ENOSPC
+        return CellFailed(self.request.clip, crf, str(failure), str(failure), disk_full)
 
 
 def _encode(request: SweepRequest, crf: int, toolchain: Toolchain, folder: Path) -> Distortion:
@@ -210,6 +212,7 @@ def _encode(request: SweepRequest, crf: int, toolchain: Toolchain, folder: Path)
         ffmpeg=toolchain.ffmpeg,
         runner=toolchain.runner,
         limits=toolchain.limits,
+        rules=toolchain.rules,
         scratch=folder,
     )
 
@@ -226,6 +229,7 @@ def _score(request: SweepRequest, distortions: dict[int, Path], toolchain: Toolc
             ffmpeg=toolchain.ffmpeg,
             runner=toolchain.runner,
             limits=toolchain.limits,
+            rules=toolchain.rules,
             scratch=folder,
         )
     finally:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.ffmpeg import FFmpeg, inspect_ffmpeg, locate_ffmpeg, require_encoder, require_vmaf_model
-from frnr_assets.media.process import TimeLimits, ToolError, ToolRunner
+from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError, ToolRunner
+from frnr_assets.media.source import SourceRules
 from frnr_assets.media.vmaf import VmafSettings
 from frnr_assets.media.vmaf_backends import open_tool
 
@@ -28,12 +29,16 @@ class ToolSettings:
         encode: how distortions are made.
         vmaf: how they are scored.
         limits: how long a program may take.
+        process: what a program may use.
+        rules: which files may be sources.
         ffmpeg_path: an ffmpeg to use; None for the one that imageio-ffmpeg brings.
     """
 
     encode: EncodeSettings
     vmaf: VmafSettings
     limits: TimeLimits = field(default_factory=TimeLimits)
+    process: ProcessLimits = field(default_factory=ProcessLimits)
+    rules: SourceRules = field(default_factory=SourceRules)
     ffmpeg_path: str | None = None
 
 
@@ -48,6 +53,7 @@ class Toolchain:
         vmaf: how distortions are scored.
         libvmaf_version: as libvmaf reports it.
         limits: how long a program may take.
+        rules: which files may be sources.
         runner: starts the programs.
     """
 
@@ -57,6 +63,7 @@ class Toolchain:
     vmaf: VmafSettings
     libvmaf_version: str
     limits: TimeLimits
+    rules: SourceRules
     runner: ToolRunner
 
 
@@ -123,5 +130,6 @@ def open_toolchain(tools: ToolSettings, runner: ToolRunner) -> Toolchain:
         vmaf=vmaf,
         libvmaf_version=libvmaf_version,
         limits=tools.limits,
+        rules=tools.rules,
         runner=runner,
     )

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from frnr_assets.media.ffmpeg import INSPECT_TIMEOUT_S, FFmpeg, input_args, last_line, run_ffmpeg
+from frnr_assets.media.ffmpeg import INSPECT_TIMEOUT_S, FFmpeg, distortion_args, last_line, run_ffmpeg, source_args
 from frnr_assets.media.process import TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner, refuse_without_space
 from frnr_assets.media.reference import Excerpt, Reference, WorkingFormat, index_timing
+from frnr_assets.media.source import SourceRules, open_source
 from frnr_assets.media.vmaf import CANONICAL6_EXTRACTORS, VmafModel, VmafSettings, VmafTool, is_option
 from frnr_assets.vocabulary import EXTRA_FEATURES
 
@@ -45,12 +46,14 @@ class Pairs:
         reference: its facts.
         part: the frames of it that were encoded.
         distortions: the encodes.
+        rules: which files may be sources.
     """
 
     source: Path
     reference: Reference
     part: Excerpt
     distortions: tuple[Path, ...]
+    rules: SourceRules
 
     @property
     def reference_leg(self) -> str:
@@ -67,6 +70,16 @@ class Pairs:
     @property
     def _ending(self) -> str:
         return f"{_UNMARKED},{index_timing(self.reference.probe.rate)}"
+
+    def open_source(self) -> tuple[int, list[str]]:
+        """Open the source; return its descriptor, and the arguments with which ffmpeg reads from it.
+
+        Raises:
+            ClipUnusable: it is against the rules.
+            ToolFailed: it is not the file that was decoded.
+        """
+        descriptor = open_source(self.source, self.rules, self.reference.fingerprint)
+        return descriptor, source_args(descriptor, self.rules, damaged=bool(self.reference.decode_errors))
 
     def timeout_s(self, limits: TimeLimits, cells: int) -> float:
         """Return how long scoring that many of them may take, in seconds."""
@@ -85,6 +98,7 @@ def score_with_filter(
     """Score all pairs in one ffmpeg, which decodes the reference once; return its run and each pair's share, in s.
 
     Raises:
+        ClipUnusable: the source is against the rules.
         ToolFailed: the run failed.
     """
     working, count = pairs.reference.working, len(pairs.distortions)
@@ -95,10 +109,21 @@ def score_with_filter(
         graph.append(f"[{i}:V:0]{pairs.distortion_leg}[d{i}]")
         options = f"model={model}:feature={features}:log_fmt=json:log_path={log_name(i)}"
         graph.append(f"[d{i}][r{i}]libvmaf={options}[o{i}]")
-    inputs = [arg for path in (*pairs.distortions, pairs.source) for arg in input_args(path)]
+    descriptor, from_source = pairs.open_source()
+    inputs = [*(arg for path in pairs.distortions for arg in distortion_args(path)), *from_source]
     outputs = [arg for i in range(count) for arg in ("-map", f"[o{i}]", "-f", "null", "-")]
     args = ["-filter_complex_threads", "1", *inputs, "-filter_complex", ";".join(graph), *outputs]
-    result = run_ffmpeg(ffmpeg, args, "score", runner=runner, cwd=scratch, timeout_s=pairs.timeout_s(limits, count))
+    result = run_ffmpeg(
+        ffmpeg,
+        args,
+        "score",
+        runner=runner,
+        cwd=scratch,
+        timeout_s=pairs.timeout_s(limits, count),
+        memory_bytes=score_memory_bytes(working.frame_bytes, count, vmaf),
+        inherited=(descriptor,),
+        tolerated=pairs.reference.decode_errors,
+    )
     return [(result, result.wall_s / count)] * count
 
 
@@ -110,12 +135,14 @@ def score_with_tool(
     Two ffmpegs decode the legs into pipes, so that no raw frame is written to disk.
 
     Raises:
+        ClipUnusable: the source is against the rules.
         ToolFailed: a run failed.
     """
     if vmaf.tool is None:
         raise ValueError("no executable is configured")
     working = pairs.reference.working
     timeout_s = pairs.timeout_s(limits, 1)
+    memory_bytes = score_memory_bytes(working.frame_bytes, 1, vmaf)
     model = vmaf.models.of(working.height).argument(scratch)
     results = []
     for index, distortion in enumerate(pairs.distortions):
@@ -130,9 +157,16 @@ def score_with_tool(
             extractors=vmaf.extractors(working.width, working.height),
             log=log_name(index),
         )
+        source_fd, from_source = pairs.open_source()
         legs = (
-            _Leg(pairs.source, pairs.reference_leg, scratch / f"{index}.reference.progress"),
-            _Leg(distortion, pairs.distortion_leg, scratch / f"{index}.distortion.progress"),
+            _Leg(
+                from_source,
+                pairs.reference_leg,
+                scratch / f"{index}.reference.progress",
+                (source_fd,),
+                pairs.reference.decode_errors,
+            ),
+            _Leg(distortion_args(distortion), pairs.distortion_leg, scratch / f"{index}.distortion.progress"),
         )
         size_bytes = pairs.part.frames * working.frame_bytes
         with ThreadPoolExecutor(len(legs)) as feeders:
@@ -140,7 +174,13 @@ def score_with_tool(
                 feeders.submit(leg.feed, write, size_bytes, ffmpeg=ffmpeg, runner=runner, timeout_s=timeout_s)
                 for leg, (_, write) in zip(legs, pipes, strict=True)
             ]
-            result = runner.run(command, cwd=scratch, timeout_s=timeout_s, inherited=(reference_fd, distortion_fd))
+            result = runner.run(
+                command,
+                cwd=scratch,
+                timeout_s=timeout_s,
+                memory_bytes=memory_bytes,
+                inherited=(reference_fd, distortion_fd),
+            )
         _refuse_failure(result, feeding)
         results.append((result, result.wall_s))
     return results
@@ -151,29 +191,41 @@ class _Leg:
     """One of the two videos that the executable compares.
 
     Attributes:
-        path: the file.
+        opened: the arguments that open the file.
         filters: what leads to the frames that are scored.
         progress: where ffmpeg writes how far it is.
+        inherited: descriptors that ffmpeg gets.
+        tolerated: what it may complain of.
     """
 
-    path: Path
+    opened: Sequence[str]
     filters: str
     progress: Path
+    inherited: tuple[int, ...] = ()
+    tolerated: tuple[str, ...] = ()
 
     def feed(self, pipe: int, size_bytes: int, *, ffmpeg: FFmpeg, runner: ToolRunner, timeout_s: float) -> None:
         """Decode into a pipe, and insist on the number of bytes: raw frames have no other mark of their size."""
         video = ("-map", "0:V:0", "-vf", self.filters, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1")
-        args = [*input_args(self.path), "-progress", self.progress.name, *video]
+        args = [*self.opened, "-progress", self.progress.name, *video]
         what = "decode for the score"
         folder = self.progress.parent
-        result = run_ffmpeg(ffmpeg, args, what, runner=runner, cwd=folder, timeout_s=timeout_s, stdout=pipe)
+        result = run_ffmpeg(
+            ffmpeg,
+            args,
+            what,
+            runner=runner,
+            cwd=folder,
+            timeout_s=timeout_s,
+            stdout=pipe,
+            inherited=self.inherited,
+            tolerated=self.tolerated,
+        )
         sizes = re.findall(r"^total_size=(\d+)$", self.progress.read_text(), re.MULTILINE)
         found = int(sizes[-1]) if sizes else 0
         if found != size_bytes:
             refuse_without_space(folder)
-            raise ToolFailed(
-                f"{what} failed: {self.path.name} has {found} bytes of raw frames, not {size_bytes}", result
-            )
+            raise ToolFailed(f"{what} failed: {found} bytes of raw frames came out, not {size_bytes}", result)
 
 
 def _refuse_failure(result: ToolResult, feeding: Sequence[Future[None]]) -> None:

@@ -54,6 +54,8 @@ def reference_row(clip: str = "a", **changes: Any) -> dict[str, Any]:
         "rate_num": 30000,
         "rate_den": 1001,
         "frames": 240,
+        "adjustments": [],
+        "decode_errors": [],
         "quarantine_reason": None,
         "tool_output": None,
         **changes,

@@ -48,14 +48,14 @@ def _files(disk: Disk, **contents: bytes) -> list[tuple[str, SourceFile]]:
 def test_only_files_that_are_equal_throughout_count_as_one(
     disk: Disk, contents: dict[str, bytes], groups: list[list[int]]
 ) -> None:
-    found, unreadable = Contents([]).equal(_files(disk, **contents))
+    found, unreadable = Contents([], [disk.root]).equal(_files(disk, **contents))
     assert sorted(found) == groups
     assert unreadable == {}
 
 
 def test_a_file_of_its_own_size_is_not_read(disk: Disk) -> None:
     files = [("/nowhere/a", SourceFile(5, 1, 1, 1)), *_files(disk, b=b"four", c=b"four", d=b"with ends of its own")]
-    contents = Contents([])
+    contents = Contents([], [disk.root])
     assert contents.equal(files) == ([[1, 2]], {})
     assert [row["src"] for row in contents.rows()] == [src for src, _ in files[1:3]]
 
@@ -65,7 +65,7 @@ def test_a_file_that_cannot_be_read_costs_only_itself(disk: Disk, equal_ends: bo
     files = [("/nowhere/a", SourceFile(4, 1, 1, 1)), *_files(disk, b=b"four", c=b"four")]
     ends = hashlib.sha256(b"fourfour").hexdigest()
     known = {"src": "/nowhere/a", "size_bytes": 4, "mtime_ns": 1, "ends_sha256": ends, "sha256": None}
-    groups, unreadable = Contents([known] if equal_ends else []).equal(files)
+    groups, unreadable = Contents([known] if equal_ends else [], [disk.root]).equal(files)
     assert groups == [[1, 2]]
     assert {position: (found.kind, found.reason) for position, found in unreadable.items()} == {
         0: ("no file", "/nowhere/a could not be read: No such file or directory")
@@ -74,36 +74,36 @@ def test_a_file_that_cannot_be_read_costs_only_itself(disk: Disk, equal_ends: bo
 
 def test_a_file_that_has_not_changed_is_not_read_again(disk: Disk) -> None:
     files = _files(disk, a=b"same", b=b"same", c=b"diff")
-    first = Contents([])
+    first = Contents([], [disk.root])
     first.equal(files)
     for src, _ in files:
         Path(src).unlink()
-    again = Contents(first.rows())
+    again = Contents(first.rows(), [disk.root])
     assert again.equal(files) == ([[0, 1]], {})
     assert again.rows() == first.rows()
 
 
 def test_a_file_that_has_changed_is_read_again(disk: Disk) -> None:
     a, b = _files(disk, a=b"same", b=b"same")
-    first = Contents([])
+    first = Contents([], [disk.root])
     assert first.equal([a, b]) == ([[0, 1]], {})
-    second = Contents(first.rows())
+    second = Contents(first.rows(), [disk.root])
     changed = _files(disk, b=b"diff")
     assert second.equal([a, *changed]) == ([], {})
-    assert Contents(second.rows()).equal([a, *_files(disk, b=b"same")]) == ([[0, 1]], {})
+    assert Contents(second.rows(), [disk.root]).equal([a, *_files(disk, b=b"same")]) == ([[0, 1]], {})
 
 
 def test_a_hard_link_is_the_same_content(disk: Disk) -> None:
     ((src, state),) = _files(disk, a=b"same")
     os.link(src, disk.root / "b")
-    assert Contents([]).equal([(src, state), (str(disk.root / "b"), state)]) == ([[0, 1]], {})
+    assert Contents([], [disk.root]).equal([(src, state), (str(disk.root / "b"), state)]) == ([[0, 1]], {})
 
 
 def test_what_is_not_asked_about_any_more_is_forgotten(disk: Disk) -> None:
     files = _files(disk, a=b"same", b=b"same", c=b"same")
-    first = Contents([])
+    first = Contents([], [disk.root])
     first.equal(files)
-    second = Contents(first.rows())
+    second = Contents(first.rows(), [disk.root])
     second.equal(files[1:])
     assert [row["src"] for row in second.rows()] == [src for src, _ in files[1:]]
 

@@ -25,7 +25,7 @@ from frnr_assets.media.score import score_distortions
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets.vocabulary import EXTRA_FEATURES
 from frnr_assets_tests.assets.tool_wrapper import wrap
-from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
+from frnr_assets_tests.conftest import RULES, SMALL_SCENE, MakeClip
 from frnr_assets_tests.corpus.test_backlog import clip_row
 
 CRFS = (24, 40)
@@ -118,6 +118,7 @@ def test_the_table_has_the_moments_of_the_frames(engine: Engine, large: Clip, tm
             ffmpeg=toolchain.ffmpeg,
             runner=toolchain.runner,
             limits=toolchain.limits,
+            rules=RULES,
             scratch=scratch,
         )
         found = stored(engine.tables, "large", cell.crf)

@@ -10,10 +10,12 @@ import pytest
 from frnr_assets.media.encode import encode_distortion
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.pool import WorkPool
-from frnr_assets.media.reference import Reference, decode_reference, fingerprint
+from frnr_assets.media.reference import Reference, decode_reference
+from frnr_assets.media.source import SourceRules, fingerprint
 from frnr_assets.media.toolchain import Toolchain
+from frnr_assets_tests.conftest import RULES
 
-DecodeClip = Callable[[Path], Reference]
+DecodeClip = Callable[..., Reference]
 EncodeClip = Callable[[Path, Reference, int], Path]
 PlainFFmpeg = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -22,16 +24,17 @@ POOL_MEMORY_BYTES = 4 << 30
 
 @pytest.fixture(scope="session")
 def decode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> DecodeClip:
-    """Return a function that decodes a source into its facts."""
+    """Return a function that decodes a source into its facts: path, rules."""
 
-    def decode_clip(source: Path) -> Reference:
+    def decode_clip(source: Path, rules: SourceRules = RULES) -> Reference:
         return decode_reference(
             source,
-            fingerprint(source),
+            fingerprint(source, rules),
             ffmpeg=toolchain.ffmpeg,
             encoder=toolchain.settings.encoder,
             runner=toolchain.runner,
             limits=toolchain.limits,
+            rules=rules,
             scratch=tmp_path_factory.mktemp("decode"),
         )
 
@@ -51,6 +54,7 @@ def encode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> En
             ffmpeg=toolchain.ffmpeg,
             runner=toolchain.runner,
             limits=toolchain.limits,
+            rules=RULES,
             scratch=tmp_path_factory.mktemp("encode"),
         ).path
 

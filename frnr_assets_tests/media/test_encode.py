@@ -11,7 +11,7 @@ from frnr_assets.media.encoders import ENCODERS, STATISTICS_FILE, Encoder
 from frnr_assets.media.process import TimeLimits, ToolFailed
 from frnr_assets.media.reference import Reference
 from frnr_assets.media.toolchain import Toolchain
-from frnr_assets_tests.conftest import MakeClip
+from frnr_assets_tests.conftest import RULES, MakeClip
 from frnr_assets_tests.media.conftest import DecodeClip, PlainFFmpeg
 
 
@@ -48,6 +48,7 @@ def encode(
             ffmpeg=toolchain.ffmpeg,
             runner=toolchain.runner,
             limits=TimeLimits(base_s=base_s, per_megapixel_s=0),
+            rules=RULES,
             scratch=tmp_path_factory.mktemp("encode"),
         )
 

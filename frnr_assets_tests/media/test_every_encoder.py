@@ -20,11 +20,12 @@ from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.pool import WorkPool
 from frnr_assets.media.probe import probe_source
 from frnr_assets.media.process import ToolResult, ToolRunner
-from frnr_assets.media.reference import Reference, decode_reference, fingerprint, working_format
+from frnr_assets.media.reference import Reference, decode_reference, working_format
+from frnr_assets.media.source import fingerprint
 from frnr_assets.media.sweep import CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_toolchain
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, DEFAULT_VMAF_MODEL, ENCODER_STATISTICS
-from frnr_assets_tests.conftest import X264_UPLOAD, MakeClip
+from frnr_assets_tests.conftest import RULES, X264_UPLOAD, MakeClip
 from frnr_assets_tests.media.conftest import PlainFFmpeg
 
 QUICK_PRESETS = {
@@ -99,11 +100,12 @@ def decode_for(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -
     def decode(source: Path, encoder: str) -> Reference:
         return decode_reference(
             source,
-            fingerprint(source),
+            fingerprint(source, RULES),
             ffmpeg=toolchain.ffmpeg,
             encoder=ENCODERS[encoder],
             runner=toolchain.runner,
             limits=toolchain.limits,
+            rules=RULES,
             scratch=tmp_path_factory.mktemp("decode"),
         )
 
@@ -132,6 +134,7 @@ def encode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> En
             ffmpeg=ffmpeg,
             runner=runner,
             limits=toolchain.limits,
+            rules=RULES,
             scratch=tmp_path_factory.mktemp("encode"),
         )
 
@@ -318,13 +321,13 @@ def test_each_format_reaches_the_encoders_that_take_it_unchanged(
     for name in takers:
         assert working_format(reference.probe, ENCODERS[name]) == reference.working
         distortion = encode(source, reference, name)
-        assert probe_source(distortion.path, toolchain.runner).pix_fmt == pix_fmt
+        assert probe_source(distortion.path, toolchain.runner, RULES).pix_fmt == pix_fmt
 
 
 @every_encoder
 def test_the_version_is_the_librarys(encoder: str, toolchain: Toolchain) -> None:
     settings = encode_settings(encoder, QUICK_PRESETS[encoder], (), CRFS)
-    tools = ToolSettings(settings, toolchain.vmaf, toolchain.limits, str(toolchain.ffmpeg.path))
+    tools = ToolSettings(settings, toolchain.vmaf, toolchain.limits, ffmpeg_path=str(toolchain.ffmpeg.path))
     opened = open_toolchain(tools, toolchain.runner)
     assert re.fullmatch(f"{encoder}-{VERSIONS[encoder]}", opened.encoder_version)
 

@@ -11,10 +11,11 @@ import pytest
 from frnr_assets.media.encode import Distortion, EncodeSettings, encode_distortion
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.process import ToolError, ToolFailed
-from frnr_assets.media.reference import Excerpt, Reference, decode_reference, excerpt, fingerprint
+from frnr_assets.media.reference import Excerpt, Reference, decode_reference, excerpt
 from frnr_assets.media.score import Score, score_distortions
+from frnr_assets.media.source import fingerprint
 from frnr_assets.media.toolchain import Toolchain, encode_settings
-from frnr_assets_tests.conftest import SMALL_SCENE, X264_UPLOAD, MakeClip
+from frnr_assets_tests.conftest import RULES, SMALL_SCENE, X264_UPLOAD, MakeClip
 from frnr_assets_tests.media.conftest import PlainFFmpeg
 
 FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
@@ -96,11 +97,12 @@ class Steps:
     def decode(self, source: Path) -> Reference:
         return decode_reference(
             source,
-            fingerprint(source),
+            fingerprint(source, RULES),
             ffmpeg=self.toolchain.ffmpeg,
             encoder=self.settings.encoder,
             runner=self.toolchain.runner,
             limits=self.toolchain.limits,
+            rules=RULES,
             scratch=self.folder("decode"),
         )
 
@@ -113,6 +115,7 @@ class Steps:
             ffmpeg=self.toolchain.ffmpeg,
             runner=self.toolchain.runner,
             limits=self.toolchain.limits,
+            rules=RULES,
             scratch=self.folder("encode"),
         )
 
@@ -126,6 +129,7 @@ class Steps:
             ffmpeg=self.toolchain.ffmpeg,
             runner=self.toolchain.runner,
             limits=self.toolchain.limits,
+            rules=RULES,
             scratch=self.folder("score"),
         )
         return score

@@ -12,19 +12,12 @@ from typing import Any
 import pytest
 
 from frnr_assets.media.encoders import LIBX264
-from frnr_assets.media.probe import ClipUnusable, Probe
+from frnr_assets.media.probe import Probe
 from frnr_assets.media.process import TimeLimits, ToolFailed, ToolResult, ToolRunner
-from frnr_assets.media.reference import (
-    KEPT_FILES,
-    Fingerprint,
-    KeptFormat,
-    decode_reference,
-    fingerprint,
-    index_timing,
-    working_format,
-)
+from frnr_assets.media.reference import KEPT_FILES, KeptFormat, decode_reference, index_timing, working_format
+from frnr_assets.media.source import ClipUnusable, Fingerprint, fingerprint
 from frnr_assets.media.toolchain import Toolchain
-from frnr_assets_tests.conftest import SMALL_SCENE, X264_UPLOAD, MakeClip
+from frnr_assets_tests.conftest import RULES, SMALL_SCENE, X264_UPLOAD, MakeClip
 from frnr_assets_tests.media.conftest import DecodeClip, PlainFFmpeg
 
 FFV1 = ("-c:v", "ffv1", "-threads", "1")
@@ -330,11 +323,12 @@ def test_a_decode_without_an_end_is_stopped(make_clip: MakeClip, toolchain: Tool
     with pytest.raises(ClipUnusable, match=r"^ffmpeg.* was stopped after 0 s, its time limit$"):
         decode_reference(
             clip,
-            fingerprint(clip),
+            fingerprint(clip, RULES),
             ffmpeg=toolchain.ffmpeg,
             encoder=LIBX264,
             runner=toolchain.runner,
             limits=TimeLimits(base_s=0.001, per_megapixel_s=0),
+            rules=RULES,
             scratch=tmp_path,
         )
 
@@ -349,11 +343,12 @@ def test_a_decode_that_was_killed_is_not_the_clips_fault(
     with pytest.raises(ToolFailed, match=r"^decode failed: ffmpeg was ended by signal 9$"):
         decode_reference(
             clip,
-            fingerprint(clip),
+            fingerprint(clip, RULES),
             ffmpeg=replace(toolchain.ffmpeg, path=script),
             encoder=LIBX264,
             runner=toolchain.runner,
             limits=toolchain.limits,
+            rules=RULES,
             scratch=tmp_path,
         )
 
@@ -371,11 +366,12 @@ def test_kept_frames_are_the_reference(
     clip = make_clip(tmp_path / "clip.mkv", gaps, (*FFV1, "-fps_mode", "vfr"))
     kept = decode_reference(
         clip,
-        fingerprint(clip),
+        fingerprint(clip, RULES),
         ffmpeg=toolchain.ffmpeg,
         encoder=LIBX264,
         runner=toolchain.runner,
         limits=toolchain.limits,
+        rules=RULES,
         scratch=tmp_path,
         keep=keep,
     )
@@ -392,22 +388,30 @@ def test_a_file_that_changes_while_it_is_decoded_fails_instead_of_being_condemne
     with pytest.raises(ToolFailed, match=r"^it changed while it was read$"):
         decode_reference(
             clip,
-            replace(fingerprint(clip), mtime_ns=0),
+            replace(fingerprint(clip, RULES), mtime_ns=0),
             ffmpeg=toolchain.ffmpeg,
             encoder=LIBX264,
             runner=toolchain.runner,
             limits=toolchain.limits,
+            rules=RULES,
             scratch=tmp_path,
         )
 
 
 def test_a_file_is_known_by_its_content_size_and_time(tmp_path: Path) -> None:
     file = tmp_path / "clip.mp4"
-    file.write_bytes(b"abc")
+    file.write_bytes(content := b"\0\0\0\x10ftypisom")
     os.utime(file, ns=(0, 10**18))
-    found = fingerprint(file)
-    assert found == Fingerprint("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", 3, 10**18)
+    found = fingerprint(file, RULES)
+    status = file.stat()
+    device_inode = f"{status.st_dev}:{status.st_ino}"
+    assert found == Fingerprint(hashlib.sha256(content).hexdigest(), 12, 10**18, device_inode)
     assert found.still_holds(file)
+    twin = tmp_path / "twin.mp4"
+    twin.write_bytes(content)
+    os.utime(twin, ns=(0, 10**18))
+    assert not found.still_holds(twin)
+    assert replace(found, device_inode=None).still_holds(twin)
     os.utime(file, ns=(0, 10**18 + 1))
     assert not found.still_holds(file)
     file.write_bytes(b"abcd")
@@ -417,13 +421,13 @@ def test_a_file_is_known_by_its_content_size_and_time(tmp_path: Path) -> None:
     with pytest.raises(ToolFailed, match=r"^it could not be read: No such file"):
         found.still_holds(file)
     with pytest.raises(ToolFailed, match=r"^it could not be read: No such file"):
-        fingerprint(file)
+        fingerprint(file, RULES)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("nul\0.mp4", "it could not be read: embedded null byte"),
+        ("nul\0.mp4", "its path has a NUL in it"),
         ("folder", "it is not a regular file"),
         ("pipe", "it is not a regular file"),
         ("empty.mp4", "it is empty"),
@@ -434,7 +438,7 @@ def test_what_cannot_be_an_upload_is_unusable(name: str, reason: str, tmp_path: 
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(ClipUnusable, match=f"^{re.escape(reason)}$"):
-        fingerprint(tmp_path / name)
+        fingerprint(tmp_path / name, RULES)
 
 
 def test_frames_are_timed_by_index_at_the_nominal_rate() -> None:
@@ -445,9 +449,9 @@ def test_a_frame_log_that_is_cut_short_is_never_taken_for_the_frames(
     make_clip: MakeClip, toolchain: Toolchain, tmp_path: Path
 ) -> None:
     class FullDisk(ToolRunner):
-        def run(self, argv: Sequence[str], *, cwd: Path, **how: Any) -> ToolResult:
-            result = super().run(argv, cwd=cwd, **how)
-            log = cwd / "frames.log"
+        def run(self, argv: Sequence[str], **how: Any) -> ToolResult:
+            result = super().run(argv, **how)
+            log = tmp_path / "frames.log"
             if log.exists():
                 log.write_text("".join(log.read_text().splitlines(keepends=True)[:10]))
             return result
@@ -456,10 +460,11 @@ def test_a_frame_log_that_is_cut_short_is_never_taken_for_the_frames(
     with pytest.raises(ToolFailed, match=r"^decode failed: 12 frames, but 5 in the log$"):
         decode_reference(
             clip,
-            fingerprint(clip),
+            fingerprint(clip, RULES),
             ffmpeg=toolchain.ffmpeg,
             encoder=LIBX264,
             runner=FullDisk(),
             limits=toolchain.limits,
+            rules=RULES,
             scratch=tmp_path,
         )

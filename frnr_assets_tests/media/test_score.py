@@ -15,7 +15,7 @@ from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.media.vmaf import VmafSettings, vmaf_settings
 from frnr_assets.media.vmaf_backends import score_memory_bytes
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, DEFAULT_VMAF_MODEL
-from frnr_assets_tests.conftest import MakeClip
+from frnr_assets_tests.conftest import RULES, MakeClip
 from frnr_assets_tests.media.conftest import DecodeClip, EncodeClip
 
 Log = dict[str, Any]
@@ -193,6 +193,7 @@ def score(
         ffmpeg=toolchain.ffmpeg,
         runner=toolchain.runner,
         limits=TimeLimits(base_s=base_s, per_megapixel_s=0),
+        rules=RULES,
         scratch=scratch,
     )
 

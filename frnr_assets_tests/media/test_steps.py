@@ -13,9 +13,9 @@ import pytest
 
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.ffmpeg import FFmpeg
-from frnr_assets.media.probe import ClipUnusable
 from frnr_assets.media.process import ToolError, ToolFailed
 from frnr_assets.media.reference import WorkingFormat, working_format
+from frnr_assets.media.source import ClipUnusable
 from frnr_assets.media.steps import (
     NrSourceGeometry,
     build_decode_command,

@@ -23,7 +23,7 @@ from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafModel, VmafSettings, VmafTool, choose_models, vmaf_settings
 from frnr_assets.media.vmaf_backends import build_vmaf_command, open_tool
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, EXTRA_FEATURES, UHD_LINES, UHD_VMAF_MODEL
-from frnr_assets_tests.conftest import SMALL_SCENE, X264_UPLOAD, MakeClip
+from frnr_assets_tests.conftest import RULES, SMALL_SCENE, X264_UPLOAD, MakeClip
 from frnr_assets_tests.media.conftest import DecodeClip, EncodeClip, PlainFFmpeg
 from frnr_assets_tests.media.test_process import PATIENCE_S, Mailbox
 
@@ -79,6 +79,7 @@ def score(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Sco
             ffmpeg=toolchain.ffmpeg,
             runner=runner or toolchain.runner,
             limits=TimeLimits(base_s=base_s, per_megapixel_s=0),
+            rules=RULES,
             scratch=scratch or tmp_path_factory.mktemp("score"),
         )
 
@@ -235,6 +236,7 @@ class TestTheExecutableAndTheFilterAgree:
             ffmpeg=toolchain.ffmpeg,
             runner=toolchain.runner,
             limits=toolchain.limits,
+            rules=RULES,
             scratch=tmp_path,
         ).path
         by_tool = score(source, reference, [distortion], with_tool(executable), part=part)

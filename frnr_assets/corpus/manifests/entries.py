@@ -1,7 +1,9 @@
 """From the rows of any manifest to entries: the same names and types whatever the format."""
 
+import contextlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,6 +86,16 @@ def base_folder(dataset: Dataset) -> Path:
     if dataset.clips_root:
         return dataset.clips_root
     return dataset.manifest if _format(dataset) == "konvid-150k" else dataset.manifest.parent
+
+
+def roots_of(datasets: Iterable[Dataset], allowed_roots: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the folders that sources may be in, links resolved: those of the datasets' clips, and the allowed ones."""
+    folders = [*allowed_roots]
+    for dataset in datasets:
+        # One whose format cannot be told has no clips, which its ingestion says.
+        with contextlib.suppress(ManifestError):
+            folders.append(base_folder(dataset))
+    return tuple(dict.fromkeys(Path(os.path.realpath(folder)) for folder in folders))
 
 
 def read_dataset(dataset: Dataset) -> Iterator[Listed]:

@@ -1,0 +1,273 @@
+"""Which files may be sources, and how the tools get hold of one: opened once, here, and handed on as a descriptor."""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from frnr_assets.files import FileRefused, open_regular
+from frnr_assets.media.process import ToolFailed
+
+Container = Literal["mov", "matroska", "avi", "mpegts"]
+
+# libavformat's demuxers for each kind of container.
+_DEMUXERS: Mapping[Container, tuple[str, ...]] = {
+    "mov": ("mov", "mp4", "m4a", "3gp", "3g2", "mj2"),
+    "matroska": ("matroska", "webm"),
+    "avi": ("avi",),
+    "mpegts": ("mpegts",),
+}
+CONTAINERS: tuple[Container, ...] = tuple(_DEMUXERS)
+# libavcodec's names of the codecs of user-generated video.
+CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg")
+# Its names of the decoders, where they are others.
+_DECODERS = {"av1": ("libdav1d", "libaom-av1", "av1")}
+# What usually stands beside the video. libavformat opens decoders also of streams that nobody asked for, to complete
+# what the headers say of them, and looks further into a file whose streams it may not open.
+_COMPANIONS = (
+    *("aac", "mp3float", "mp3", "mp2float", "mp2", "opus", "libopus", "vorbis", "ac3", "eac3", "flac", "alac"),
+    *("amrnb", "amrwb", "pcm_s16le", "pcm_s16be", "pcm_s24le", "pcm_u8", "pcm_alaw", "pcm_mulaw"),
+    *("mov_text", "movtext", "srt", "subrip", "ass", "ssa", "webvtt", "text", "png"),
+)
+
+# libvmaf crashes on a side of 16 pixels or less, after the crop.
+SMALLEST_SIDE = 17
+
+_HEAD_BYTES = 4096
+# The boxes that an ISO base media or QuickTime file may begin with.
+_FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"sidx", b"moof"})
+_EBML = b"\x1aE\xdf\xa3"
+_SYNC, _PACKET_BYTES = 0x47, (188, 192, 204)
+# Kinds of files that somebody may take for a video, by the pattern that they begin with, for the message.
+_OTHERS = (
+    (rb"#EXTM3U", "an HLS playlist"),
+    (rb"ffconcat version", "an ffconcat script"),
+    (rb"v=0\r?\n", "an SDP session description"),
+    (rb"(?s)(?:<\?xml.*)?<(?:\w+:)?MPD\b", "a DASH manifest"),
+    (rb"(?s)(?:<\?xml.*)?<(?:\w+:)?svg\b", "an SVG picture"),
+    (rb"(?s)(?:<\?xml.*)?<(?:\w+:)?(?:CompositionPlaylist|AssetMap)\b", "an IMF playlist"),
+    (rb"<\?xml", "an XML document"),
+    (rb"(?i)<(?:!doctype )?html", "a web page"),
+    (rb";FFMETADATA", "ffmpeg metadata"),
+    (rb"#!", "a script"),
+    (rb"GIF8", "a GIF picture"),
+    (rb"\x89PNG", "a PNG picture"),
+    (rb"\xff\xd8\xff", "a JPEG picture"),
+    (rb"(?s)RIFF....WAVE", "a WAV sound"),
+    (rb"ID3|\xff[\xfb\xf3\xf2]", "an MP3 sound"),
+    (rb"OggS", "an Ogg file"),
+    (rb"FLV\x01", "a Flash video"),
+    (rb"\x30\x26\xb2\x75", "a Windows Media file"),
+    (rb"\x00\x00\x01\xba", "an MPEG program stream"),
+    (rb"\x06\x0e\x2b\x34", "an MXF file"),
+    (rb"PK\x03\x04", "a ZIP archive"),
+    (rb"\x1f\x8b", "a gzip archive"),
+    (rb"%PDF", "a PDF document"),
+)
+
+
+class ClipUnusable(Exception):  # noqa: N818 - the name says what the clip is
+    """No rows can be made from this clip, and trying again will not help until its file changes.
+
+    Attributes:
+        reason: one sentence.
+        tool_output: the tool's own words; empty when no tool was involved.
+    """
+
+    def __init__(self, reason: str, tool_output: str = ""):
+        super().__init__(reason)
+        self.reason = reason
+        self.tool_output = tool_output
+
+    def __reduce__(self) -> tuple[type["ClipUnusable"], tuple[str, str]]:
+        return type(self), (self.reason, self.tool_output)
+
+
+@dataclass(frozen=True)
+class SourceRules:
+    """Which files may be sources. Whatever is not allowed here is refused by name.
+
+    Attributes:
+        roots: the folders that sources may be in, links resolved; None for anywhere.
+        max_bytes: size of the largest file.
+        containers: kinds of containers.
+        codecs: video codecs, by libavcodec's names.
+        max_pixels: width x height of the largest frame.
+        max_frames: frames of the longest clip.
+        max_duration_s: seconds of the longest clip.
+        max_streams: streams of any kind in one file.
+        min_side: pixels of the shortest side after the crop, at least ``SMALLEST_SIDE``.
+        accept_damaged: take clips that decode with errors, with what the decoder makes of the damage.
+    """
+
+    roots: tuple[Path, ...] | None = None
+    max_bytes: int = 4 << 30
+    containers: tuple[Container, ...] = CONTAINERS
+    codecs: tuple[str, ...] = CODECS
+    max_pixels: int = 4096 * 4096
+    max_frames: int = 18_000
+    max_duration_s: float = 600.0
+    max_streams: int = 16
+    min_side: int = SMALLEST_SIDE
+    accept_damaged: bool = False
+
+    @property
+    def demuxers(self) -> tuple[str, ...]:
+        """Libavformat's names of the demuxers that may open a source."""
+        return tuple(name for container in self.containers for name in _DEMUXERS[container])
+
+    @property
+    def video_decoders(self) -> tuple[str, ...]:
+        """Libavcodec's names of the decoders of the allowed codecs."""
+        return tuple(name for codec in self.codecs for name in _DECODERS.get(codec, (codec,)))
+
+    @property
+    def decoders(self) -> tuple[str, ...]:
+        """The same, and those of the sound, the subtitles and the cover that stand beside a video."""
+        return tuple(dict.fromkeys((*self.video_decoders, *_COMPANIONS)))
+
+
+def codec_of(decoder: str) -> str:
+    """Return libavcodec's name of the codec that a decoder, by its name, is for."""
+    return next((codec for codec, decoders in _DECODERS.items() if decoder in decoders), decoder)
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells one file's content from another's.
+
+    Attributes:
+        sha256: of the content.
+        size_bytes: of the file.
+        mtime_ns: modification time when it was hashed, nanoseconds since 1970.
+        device_inode: device and inode when it was hashed; None when that is not known any more.
+    """
+
+    sha256: str
+    size_bytes: int
+    mtime_ns: int
+    device_inode: str | None = None
+
+    def still_holds(self, source: Path) -> bool:
+        """Tell whether it is still the file that was hashed, of that size and modification time.
+
+        Raises:
+            ToolFailed: the file is gone.
+        """
+        try:
+            return self.is_of(source.stat())
+        except OSError as error:
+            raise _unreadable(error) from error
+
+    def holds_if_there(self, source: Path) -> bool:
+        """Tell the same, and false of a file that is gone."""
+        try:
+            return self.still_holds(source)
+        except ToolFailed:
+            return False
+
+    def is_of(self, found: os.stat_result) -> bool:
+        """Tell whether it is of the file that the system says this of."""
+        same_file = self.device_inode in {None, _device_inode(found)}
+        return same_file and (found.st_size, found.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
+
+
+def fingerprint(source: Path, rules: SourceRules) -> Fingerprint:
+    """Hash a source.
+
+    Raises:
+        ClipUnusable: it may not be a source, see ``open_source``.
+        ToolFailed: missing, not readable, or changed while it was hashed.
+    """
+    with os.fdopen(open_source(source, rules), "rb") as file:
+        before = os.fstat(file.fileno())
+        try:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise _unreadable(error) from error
+    found = Fingerprint(sha256, before.st_size, before.st_mtime_ns, _device_inode(before))
+    if not found.still_holds(source):
+        raise ToolFailed("it changed while it was read")
+    return found
+
+
+def open_source(source: Path, rules: SourceRules, found: Fingerprint | None = None) -> int:
+    """Open a source and return its descriptor, which is the caller's to close or to hand to a tool.
+
+    A tool that gets a descriptor cannot take a name for an option, a protocol or a pattern, and reads the very file
+    that was looked at here.
+
+    Args:
+        source: the uploaded file.
+        rules: which files may be sources.
+        found: its fingerprint, if it has one already.
+
+    Raises:
+        ClipUnusable: a name that no source may have, outside the roots, not a regular file, empty, too large, or not a
+            container of an allowed kind.
+        ToolFailed: missing, not readable, or not the file that the fingerprint is of.
+    """
+    try:
+        descriptor = open_regular(source, rules.roots)
+    except FileRefused as error:
+        raise ClipUnusable(str(error)) from error
+    except OSError as error:
+        # A file that is not there may be back when its disk is.
+        raise _unreadable(error) from error
+    try:
+        _examine(descriptor, rules, found)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _examine(descriptor: int, rules: SourceRules, found: Fingerprint | None) -> None:
+    status = os.fstat(descriptor)
+    if found is not None and not found.is_of(status):
+        raise ToolFailed("it changed while it was read")
+    if status.st_size == 0:
+        raise ClipUnusable("it is empty")
+    if status.st_size > rules.max_bytes:
+        raise ClipUnusable(f"it has {status.st_size} bytes, more than the {rules.max_bytes} that max_source_gib allows")
+    try:
+        head = os.pread(descriptor, _HEAD_BYTES, 0)
+    except OSError as error:
+        raise _unreadable(error) from error
+    if _container(head) not in rules.containers:
+        raise ClipUnusable(f"it is {_kind(head)}; allowed are {', '.join(rules.containers)}")
+
+
+def _container(head: bytes) -> Container | None:
+    """Tell the kind of container by the first bytes of a file."""
+    if head[4:8] in _FIRST_BOXES:
+        return "mov"
+    if head.startswith(_EBML):
+        return "matroska"
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "avi"
+    for size in _PACKET_BYTES:
+        # Recordings begin in the middle of a packet, and some have a time code before each.
+        if any(head[start : start + 3 * size : size] == bytes([_SYNC] * 3) for start in range(size)):
+            return "mpegts"
+    return None
+
+
+def _kind(head: bytes) -> str:
+    container = _container(head)
+    if container is not None:
+        return f"a file of the container {container}"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    kinds = (kind for pattern, kind in _OTHERS if re.match(pattern, head) or re.match(pattern, text))
+    return next(kinds, "no video of a known container")
+
+
+def _device_inode(found: os.stat_result) -> str:
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def _unreadable(error: OSError) -> ToolFailed:
+    return ToolFailed(f"it could not be read: {error.strerror}")
