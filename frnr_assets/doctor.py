@@ -14,7 +14,7 @@ from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.ffmpeg import FFmpeg, require_encoder, require_vmaf_model
 from frnr_assets.media.machine import usable_cores
-from frnr_assets.media.process import ToolError, ToolRunner
+from frnr_assets.media.process import ToolError, ToolRunner, without_network
 from frnr_assets.media.toolchain import open_ffmpeg
 from frnr_assets.media.vmaf import VmafModel, VmafTool
 from frnr_assets.media.vmaf_backends import open_tool
@@ -51,6 +51,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
         yield Diagnosis("ffmpeg", str(error), works=False)
     else:
         yield Diagnosis("ffmpeg", f"{ffmpeg.version}, {ffmpeg.path}", works=True)
+        yield _sandbox()
         yield from _encoders(settings, ffmpeg, runner)
         yield from _vmaf(settings, ffmpeg, runner)
     memory_gib = memory_bytes(settings.memory_gib) / 2**30
@@ -65,6 +66,13 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
     for name, folder in folders.items():
         yield _folder(name, folder, needed=name != "encode_dir" or settings.keep_encodes)
     yield from _datasets(settings)
+
+
+def _sandbox() -> Diagnosis:
+    if without_network():
+        return Diagnosis("sandbox", "tools run without network", works=True)
+    found = "tools run with access to the network; user namespaces for this user would take it from them"
+    return Diagnosis("sandbox", found, works=False, needed=False)
 
 
 def _try(what: str, look: Callable[[], str], *, needed: bool = True) -> Diagnosis:

@@ -10,7 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
-from frnr_assets.media.source import SourceRules
+from frnr_assets.media.source import CODECS, SourceRules
 from frnr_assets.media.vmaf import VmafModel
 
 INSPECT_TIMEOUT_S = 60.0
@@ -22,8 +22,8 @@ GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-v", "level+warnin
 # Those with which ffmpeg goes on after an error.
 _TOLERANT_ARGS = tuple(arg for arg in GLOBAL_ARGS if arg != "-xerror")
 
-# The encodes that this package has made itself.
-_OWN_FILES = SourceRules(containers=("mov",), max_pixels=2**31 - 1)
+# What this package makes itself: encodes, and references without loss.
+_OWN_FILES = SourceRules(containers=("mov", "matroska"), codecs=(*CODECS, "ffv1"), max_pixels=2**31 - 1)
 
 # x265 and SVT-AV1 write to standard error past ffmpeg, also what ffmpeg was told to leave out.
 _LIBRARY = r"(?:x265 |Svt)"

@@ -38,6 +38,7 @@ class ToolResult:
         wall_s: seconds from start to exit.
         cpu_s: user and system seconds of the process.
         stderr_is_whole: whether nothing of standard error was dropped.
+        files: the files that it was given as descriptors: number and path of each.
     """
 
     argv: tuple[str, ...]
@@ -47,11 +48,13 @@ class ToolResult:
     wall_s: float
     cpu_s: float
     stderr_is_whole: bool = True
+    files: tuple[tuple[int, str], ...] = ()
 
     @property
     def command(self) -> str:
         """The command, quoted so that it can be pasted into a shell."""
-        return shlex.join(self.argv)
+        opened = (f"{number}<{shlex.quote(path)}" for number, path in self.files)
+        return " ".join([shlex.join(self.argv), *opened])
 
 
 @dataclass(frozen=True)
@@ -216,11 +219,17 @@ class ToolRunner:
                     descriptors.callback(os.close, descriptor)
                 folder = cwd or Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="frnr-tool-")))
                 prefix = _wrapper(self.limits, cpu_s=timeout_s, memory_bytes=memory_bytes)
+                files = _files(inherited)
                 process = self._start(argv, prefix, folder, stdout, inherited)
-            return self._finish(argv, process, started, timeout_s)
+            return self._finish(argv, files, process, started, timeout_s)
 
     def _finish(
-        self, argv: Sequence[str], process: subprocess.Popen[bytes], started: float, timeout_s: float
+        self,
+        argv: Sequence[str],
+        files: tuple[tuple[int, str], ...],
+        process: subprocess.Popen[bytes],
+        started: float,
+        timeout_s: float,
     ) -> ToolResult:
         timed_out = False
         try:
@@ -245,6 +254,7 @@ class ToolRunner:
             stderr_is_whole=len(stderr) <= STDERR_LIMIT_BYTES,
             wall_s=time.monotonic() - started,
             cpu_s=usage.ru_utime + usage.ru_stime,
+            files=files,
         )
         if cancelled:
             raise Cancelled
@@ -289,6 +299,12 @@ class ToolRunner:
             self._cancelled = True
             for pid in self._running:
                 _kill(pid)
+
+
+def _files(descriptors: Sequence[int]) -> tuple[tuple[int, str], ...]:
+    """Return number and path of those descriptors that are files."""
+    paths = ((number, os.readlink(f"/proc/self/fd/{number}")) for number in descriptors)  # noqa: PTH115 - a pipe has none
+    return tuple((number, path) for number, path in paths if path.startswith("/"))
 
 
 def without_network() -> bool:

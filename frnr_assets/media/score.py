@@ -16,6 +16,10 @@ from frnr_assets.media.vmaf import VmafSettings
 from frnr_assets.media.vmaf_backends import Pairs, log_name, score_with_filter, score_with_tool
 from frnr_assets.vocabulary import CANONICAL6_FEATURES
 
+# libvmaf's models end at 0 and 100. ADM and VIF are 1 for identical frames, a little more by their rounding, and VIF
+# more where an encode has more contrast than its reference; motion is a mean absolute difference of 8-bit samples.
+_FRAME_LIMITS = dict.fromkeys(CANONICAL6_FEATURES, (0.0, 2.0)) | {"motion2": (0.0, 255.0), "vmaf": (0.0, 100.0)}
+
 
 @dataclass(frozen=True)
 class Score:
@@ -138,7 +142,7 @@ def read_vmaf_log(path: Path, frames: int, extra_columns: Sequence[str] = ()) ->
     Raises:
         OSError: there is no log.
         ValueError: not JSON, not ``frames`` frames in order, a feature missing, or a value of VMAF or the canonical-6
-            that is not finite.
+            that no frame can have.
     """
     log: dict[str, Any] = json.loads(path.read_text())
     try:
@@ -147,8 +151,8 @@ def read_vmaf_log(path: Path, frames: int, extra_columns: Sequence[str] = ()) ->
             raise ValueError(f"libvmaf scored {len(entries)} frames of {frames}")
         metrics: list[dict[str, float | None]] = [entry["metrics"] for entry in entries]
         return VmafLog(
-            vmaf=_finite(metrics, "vmaf"),
-            features={name: _finite(metrics, name) for name in CANONICAL6_FEATURES},
+            vmaf=_plausible(metrics, "vmaf"),
+            features={name: _plausible(metrics, name) for name in CANONICAL6_FEATURES},
             extras={name: _column(metrics, name) for name in extra_columns},
             version=str(log["version"]),
         )
@@ -156,10 +160,14 @@ def read_vmaf_log(path: Path, frames: int, extra_columns: Sequence[str] = ()) ->
         raise ValueError(f"libvmaf's log is not one: {error!r}") from error
 
 
-def _finite(metrics: Sequence[Mapping[str, float | None]], name: str) -> tuple[float, ...]:
+def _plausible(metrics: Sequence[Mapping[str, float | None]], name: str) -> tuple[float, ...]:
     values = _column(metrics, name)
     if not all(map(math.isfinite, values)):
         raise ValueError(f"libvmaf reported a value of {name} that is not finite")
+    low, high = _FRAME_LIMITS[name]
+    outside = [value for value in values if not low <= value <= high]
+    if outside:
+        raise ValueError(f"libvmaf reported {outside[0]:g} as {name} of a frame; it can be {low:g} to {high:g}")
     return values
 
 

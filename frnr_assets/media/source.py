@@ -36,6 +36,7 @@ _COMPANIONS = (
 # libvmaf crashes on a side of 16 pixels or less, after the crop.
 SMALLEST_SIDE = 17
 
+_CHANGED = "it changed while it was read"
 _HEAD_BYTES = 4096
 # The boxes that an ISO base media or QuickTime file may begin with.
 _FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"sidx", b"moof"})
@@ -179,10 +180,10 @@ def fingerprint(source: Path, rules: SourceRules) -> Fingerprint:
     """Hash a source.
 
     Raises:
-        ClipUnusable: it may not be a source, see ``open_source``.
+        ClipUnusable: a name that no source may have, outside the roots, not a regular file, empty, or too large.
         ToolFailed: missing, not readable, or changed while it was hashed.
     """
-    with os.fdopen(open_source(source, rules), "rb") as file:
+    with os.fdopen(_open(source, rules), "rb") as file:
         before = os.fstat(file.fileno())
         try:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -190,7 +191,7 @@ def fingerprint(source: Path, rules: SourceRules) -> Fingerprint:
             raise _unreadable(error) from error
     found = Fingerprint(sha256, before.st_size, before.st_mtime_ns, _device_inode(before))
     if not found.still_holds(source):
-        raise ToolFailed("it changed while it was read")
+        raise ToolFailed(_CHANGED)
     return found
 
 
@@ -206,10 +207,21 @@ def open_source(source: Path, rules: SourceRules, found: Fingerprint | None = No
         found: its fingerprint, if it has one already.
 
     Raises:
-        ClipUnusable: a name that no source may have, outside the roots, not a regular file, empty, too large, or not a
-            container of an allowed kind.
+        ClipUnusable: as ``fingerprint``, or not a container of an allowed kind.
         ToolFailed: missing, not readable, or not the file that the fingerprint is of.
     """
+    descriptor = _open(source, rules)
+    try:
+        if found is not None and not found.is_of(os.fstat(descriptor)):
+            raise ToolFailed(_CHANGED)  # noqa: TRY301 - closed here, whatever happens
+        _refuse_other_containers(descriptor, rules)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open(source: Path, rules: SourceRules) -> int:
     try:
         descriptor = open_regular(source, rules.roots)
     except FileRefused as error:
@@ -217,22 +229,16 @@ def open_source(source: Path, rules: SourceRules, found: Fingerprint | None = No
     except OSError as error:
         # A file that is not there may be back when its disk is.
         raise _unreadable(error) from error
-    try:
-        _examine(descriptor, rules, found)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _examine(descriptor: int, rules: SourceRules, found: Fingerprint | None) -> None:
-    status = os.fstat(descriptor)
-    if found is not None and not found.is_of(status):
-        raise ToolFailed("it changed while it was read")
-    if status.st_size == 0:
+    size = os.fstat(descriptor).st_size
+    if 0 < size <= rules.max_bytes:
+        return descriptor
+    os.close(descriptor)
+    if size == 0:
         raise ClipUnusable("it is empty")
-    if status.st_size > rules.max_bytes:
-        raise ClipUnusable(f"it has {status.st_size} bytes, more than the {rules.max_bytes} that max_source_gib allows")
+    raise ClipUnusable(f"it has {size} bytes, more than the {rules.max_bytes} that max_source_gib allows")
+
+
+def _refuse_other_containers(descriptor: int, rules: SourceRules) -> None:
     try:
         head = os.pread(descriptor, _HEAD_BYTES, 0)
     except OSError as error:

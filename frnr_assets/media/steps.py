@@ -140,7 +140,7 @@ def probe_geometry(
     if runner is None:
         try:
             found = probe_source(source, ToolRunner(), rules or SourceRules())
-        except ClipUnusable as error:
+        except (ClipUnusable, ToolFailed) as error:
             raise ToolError(f"{source}: {error}") from error
         return NrSourceGeometry(
             found.width,

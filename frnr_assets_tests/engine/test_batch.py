@@ -337,7 +337,8 @@ class TestFilesThatChange:
 
         class Thief(ToolRunner):
             def run(self, argv: Sequence[str], **how: Any) -> ToolResult:
-                stolen = moment in " ".join(argv) and str(vanishing.src) in " ".join(argv)
+                opened = [Path(f"/proc/self/fd/{number}").readlink() for number in how.get("inherited", ())]
+                stolen = moment in " ".join(argv) and opened == [vanishing.src]
                 if stolen and moment == "-crf":
                     vanishing.src.unlink(missing_ok=True)
                 result = super().run(argv, **how)

@@ -23,7 +23,7 @@ from frnr_assets.media.process import ToolRunner
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_toolchain
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets.vocabulary import ENCODER_STATISTICS
-from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
+from frnr_assets_tests.conftest import RULES, SMALL_SCENE, MakeClip
 
 X264, X264_CRFS = ("libx264", "medium"), (28,)
 SVT, SVT_CRFS = ("libsvtav1", "10"), (45,)
@@ -34,7 +34,7 @@ MOS_SCALE = (1.0, 5.0)
 
 @pytest.fixture(scope="module")
 def svt(runner: ToolRunner) -> Toolchain:
-    return open_toolchain(ToolSettings(encode_settings(*SVT, (), SVT_CRFS), vmaf_settings()), runner)
+    return open_toolchain(ToolSettings(encode_settings(*SVT, (), SVT_CRFS), vmaf_settings(), rules=RULES), runner)
 
 
 def decode(engine: Engine, clips: Sequence[Clip]) -> list[ReferenceDone]:

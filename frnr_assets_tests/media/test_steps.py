@@ -24,7 +24,7 @@ from frnr_assets.media.steps import (
     probe_geometry,
     run_step,
 )
-from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
+from frnr_assets_tests.conftest import RULES, SMALL_SCENE, MakeClip
 from frnr_assets_tests.fake_tools import Completed, FakeTools
 
 SOURCE = Path("in.mp4")
@@ -184,7 +184,7 @@ class TestProbeGeometry:
         self, make_clip: MakeClip, tmp_path: Path
     ) -> None:
         scene = SMALL_SCENE.replace("rate=24", "rate=30000/1001") + ",format=yuv444p10le"
-        found = probe_geometry(make_clip(tmp_path / "clip.mkv", scene, ("-c:v", "ffv1")))
+        found = probe_geometry(make_clip(tmp_path / "clip.mkv", scene, ("-c:v", "ffv1")), rules=RULES)
         assert (found.pix_fmt, found.duration_s) == ("yuv444p10le", 0.0)
         assert found.probe().rate == Fraction(30000, 1001)
 

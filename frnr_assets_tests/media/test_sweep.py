@@ -230,7 +230,7 @@ def test_a_cell_that_cannot_be_encoded_leaves_the_others_of_its_clip_and_of_othe
     assert isinstance(failed, CellFailed)
     assert failed.reason.startswith("encode at CRF -2 failed: ")
     assert "out of range" in failed.reason
-    assert f"file:{first}" in failed.detail
+    assert f"<{first}\n" in failed.detail
     assert all(isinstance(cell, CellMeasured) for cell in cells.values())
     assert files_in(scratch) == []
 
@@ -255,7 +255,7 @@ def test_a_damaged_encode_does_not_take_the_cells_scored_with_it_along(
 @pytest.mark.parametrize(
     ("when", "then", "reason"),
     [
-        pytest.param("never", ":", "encode at CRF [0-9]+ failed: .*No such file", id="before"),
+        pytest.param("never", ":", "^it could not be read: No such file", id="before"),
         pytest.param('" -crf 38 "', "rm -f {source}", "No such file", id="after the last encode"),
         pytest.param("libvmaf", "rm -f {source}", "^the source changed while it was measured$", id="during the score"),
         pytest.param("libvmaf", "touch {source}", "^the source changed while it was measured$", id="only touched"),

@@ -439,9 +439,8 @@ class TestFailures:
         tmp_path: Path,
     ) -> None:
         gone = tmp_path / "gone.mkv"
-        with pytest.raises(ToolFailed, match=r"^decode for the score failed: .*No such file") as failure:
+        with pytest.raises(ToolFailed, match=r"^it could not be read: No such file"):
             score(gone, reference, [distortion], with_tool(executable), scratch=scratch, base_s=600)
-        assert str(gone) in failure.value.detail
         assert working_in(scratch) == []
 
     @pytest.mark.parametrize("backend", ["libvmaf", "cli"])
