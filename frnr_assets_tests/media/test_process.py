@@ -19,10 +19,13 @@ from frnr_assets.media.process import (
     STDERR_LIMIT_BYTES,
     STDOUT_LIMIT_BYTES,
     Cancelled,
+    ProcessLimits,
     TimeLimits,
     ToolFailed,
     ToolResult,
     ToolRunner,
+    _network_prefix,
+    without_network,
 )
 
 # Far beyond what any of these tests takes when the package does its part.
@@ -96,6 +99,76 @@ def test_a_program_that_leaves_a_writer_behind_is_held_to_the_time_limit(
 def test_a_program_may_not_use_more_processor_time_than_its_limit(runner: ToolRunner, tmp_path: Path) -> None:
     result = runner.run(shell("ulimit -St; ulimit -Ht"), cwd=tmp_path, timeout_s=20.5)
     assert result.stdout.split() == ["21", "21"]
+
+
+@pytest.mark.parametrize(
+    ("option", "memory_bytes", "expected"),
+    [
+        pytest.param("v", 0, "1048576", id="memory"),
+        pytest.param("v", 3 << 30, "6291456", id="memory of what is reckoned to need more"),
+        pytest.param("f", 0, "2048", id="size of a file"),
+        pytest.param("n", 0, "80", id="open files"),
+        pytest.param("c", 0, "0", id="core dumps"),
+    ],
+)
+def test_a_program_may_not_use_more_than_it_was_allowed(option: str, memory_bytes: int, expected: str) -> None:
+    runner = ToolRunner(ProcessLimits(memory_bytes=1 << 30, file_bytes=1 << 20, open_files=80))
+    script = f"ulimit -S{option}; ulimit -H{option}"
+    found = runner.run(shell(script), timeout_s=LONG_S, memory_bytes=memory_bytes)
+    assert found.stdout.split() == [expected] * 2
+
+
+def test_a_file_that_grows_too_large_ends_its_writer_instead_of_being_cut_short(tmp_path: Path) -> None:
+    runner = ToolRunner(ProcessLimits(file_bytes=1 << 20))
+    writing = runner.run(["dd", "if=/dev/zero", "of=grown", "bs=64K", "count=32"], cwd=tmp_path, timeout_s=LONG_S)
+    assert writing.returncode == -signal.SIGXFSZ
+    assert (tmp_path / "grown").stat().st_size == 1 << 20
+
+
+def test_limits_go_along_with_a_copy_to_another_worker() -> None:
+    limits = ProcessLimits(open_files=80)
+    assert pickle.loads(pickle.dumps(ToolRunner(limits))).limits == limits  # noqa: S301 - made right here
+
+
+def test_a_program_has_no_network(runner: ToolRunner, tmp_path: Path) -> None:
+    if not without_network():
+        pytest.skip("this kernel lets no user leave the network")
+    interfaces = runner.run(["cat", "/proc/net/dev"], cwd=tmp_path, timeout_s=LONG_S).stdout.splitlines()[2:]
+    assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
+
+
+def test_a_kernel_that_gives_no_way_to_leave_the_network_is_spoken_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusing = tmp_path / "unshare"
+    refusing.write_text("#!/bin/sh\necho 'unshare failed: Operation not permitted' >&2\nexit 1\n")
+    refusing.chmod(0o755)
+    monkeypatch.setattr(os, "defpath", f"{tmp_path}:{os.defpath}")
+    _network_prefix.cache_clear()
+    try:
+        for _ in range(2):
+            assert ToolRunner().run(shell("exit 0"), timeout_s=LONG_S).returncode == 0
+        assert not without_network()
+    finally:
+        _network_prefix.cache_clear()
+    (said,) = caplog.messages
+    assert "access to the network" in said
+    assert "Operation not permitted" in said
+
+
+def test_a_program_without_a_folder_of_its_own_gets_an_empty_one_that_goes_with_it(runner: ToolRunner) -> None:
+    said = runner.run(shell("pwd; ls -A; touch left-behind"), timeout_s=LONG_S).stdout.splitlines()
+    (folder,) = said
+    assert not Path(folder).exists()
+
+
+def test_a_command_that_reads_a_descriptor_can_still_be_pasted(runner: ToolRunner, tmp_path: Path) -> None:
+    file = tmp_path / "it's a clip.txt"
+    file.write_text("content")
+    opened = os.open(file, os.O_RDONLY)
+    result = runner.run(["cat", f"/dev/fd/{opened}"], timeout_s=LONG_S, inherited=(opened,))
+    assert result.stdout == "content"
+    assert subprocess.run(["bash", "-c", result.command], capture_output=True, check=True).stdout == b"content"
 
 
 def test_cancel_ends_what_runs_at_once_and_starts_nothing_more(tmp_path: Path) -> None:

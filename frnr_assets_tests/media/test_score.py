@@ -30,7 +30,7 @@ def vmaf_log(prefix: str = "integer_") -> Log:
                 "frameNum": frame,
                 "metrics": {
                     "vmaf": 90.0 + frame,
-                    **{f"{prefix}{name}": frame + place / 10 for place, name in enumerate(CANONICAL6_FEATURES)},
+                    **{f"{prefix}{name}": (frame + place) / 10 for place, name in enumerate(CANONICAL6_FEATURES)},
                 },
             }
             for frame in range(FRAMES)
@@ -76,6 +76,18 @@ def infinite_adm(log: Log) -> None:
     log["frames"][0]["metrics"]["integer_adm2"] = math.inf
 
 
+def huge_vif(log: Log) -> None:
+    log["frames"][1]["metrics"]["integer_vif_scale0"] = 1e30
+
+
+def negative_motion(log: Log) -> None:
+    log["frames"][2]["metrics"]["integer_motion2"] = -0.5
+
+
+def vmaf_above_100(log: Log) -> None:
+    log["frames"][0]["metrics"]["vmaf"] = 101.0
+
+
 def no_frame_number(log: Log) -> None:
     del log["frames"][1]["frameNum"]
 
@@ -99,7 +111,7 @@ def test_both_spellings_of_the_features_are_read(prefix: str, tmp_path: Path) ->
     found = read_vmaf_log(path, FRAMES)
     assert found.vmaf == (90.0, 91.0, 92.0)
     assert found.features == {
-        name: tuple(frame + place / 10 for frame in range(FRAMES)) for place, name in enumerate(CANONICAL6_FEATURES)
+        name: tuple((frame + place) / 10 for frame in range(FRAMES)) for place, name in enumerate(CANONICAL6_FEATURES)
     }
     assert found.extras == {}
     assert found.version == "3.0.0"
@@ -117,6 +129,9 @@ def test_both_spellings_of_the_features_are_read(prefix: str, tmp_path: Path) ->
         (no_vif_in_one_frame, "vif_scale3 of every frame"),
         (nan_vmaf, "a value of vmaf that is not finite"),
         (infinite_adm, "a value of adm2 that is not finite"),
+        (huge_vif, "1e\\+30 as vif_scale0 of a frame"),
+        (negative_motion, "-0.5 as motion2 of a frame"),
+        (vmaf_above_100, "101 as vmaf of a frame"),
         pytest.param(no_frame_number, "libvmaf"),
         pytest.param(no_metrics, "libvmaf"),
         pytest.param(null_vmaf, "libvmaf"),
