@@ -51,6 +51,18 @@ def make_clip(ffmpeg: FFmpeg, runner: ToolRunner) -> MakeClip:
     return make
 
 
+@pytest.fixture
+def damaged(make_clip: MakeClip, tmp_path: Path) -> Path:
+    """A clip of 24 frames with eight bytes of its bitstream inverted."""
+    clip = make_clip(tmp_path / "damaged.mp4", SMALL_SCENE.replace("=12", "=24"), (*X264_UPLOAD, "-g", "6"))
+    content = bytearray(clip.read_bytes())
+    start = content.index(b"mdat")
+    place = start + int((len(content) - start) * 0.18)
+    content[place : place + 8] = bytes(byte ^ 0x5A for byte in content[place : place + 8])
+    clip.write_bytes(content)
+    return clip
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real clips beside the checkout; tests that need it are skipped without it."""

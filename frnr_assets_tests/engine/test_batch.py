@@ -19,6 +19,7 @@ from frnr_assets.corpus.store import PartTable
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.batch import Engine
 from frnr_assets.engine.outcomes import CellDone, CellQuarantined, Clip, ReferenceDone, ReferenceFailed
+from frnr_assets.engine.rows import current_identities
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.pool import WorkPool
@@ -382,6 +383,22 @@ class TestQuarantine:
         assert [cell.clip for cell in cells if isinstance(cell, CellDone)] == ["good"]
         _ingest(engine.tables, *clips)
         assert engine.tables.current_rows()["clip"].to_list() == ["good"]
+
+    def test_a_damaged_clip_has_rows_only_as_long_as_damage_is_accepted(self, engine: Engine, damaged: Path) -> None:
+        clip = Clip("damaged", damaged, 3.0)
+        toolchain = engine.toolchain
+        accepting = replace(engine, toolchain=replace(toolchain, rules=replace(toolchain.rules, accept_damaged=True)))
+        assert [done.outcome for done in _decode(engine, clip)] == ["quarantined"]
+        _decode_and_measure(accepting, clip, crfs=(51,))
+        facts = engine.tables.references.read().row(0, named=True)
+        assert any("error while decoding" in error for error in facts["decode_errors"])
+        assert current_identities(engine.tables.references.read(), (51,), accepting.toolchain).height == 1
+        assert current_identities(engine.tables.references.read(), (51,), toolchain).is_empty()
+        (failed,) = _failed(_measure(engine, clip, crfs=(51,)))
+        assert "damage accepted" in failed.reason
+        assert [done.outcome for done in _decode(engine, clip)] == ["quarantined"]
+        _ingest(engine.tables, clip)
+        assert engine.tables.current_rows().is_empty()
 
     def test_a_disk_that_is_away_condemns_no_clip(self, engine: Engine, tmp_path: Path, make_clip: MakeClip) -> None:
         clip = Clip("a", make_clip(tmp_path / "mounted" / "a.mp4"), 3.0)

@@ -12,11 +12,10 @@ from frnr_assets.media.process import ToolFailed
 from frnr_assets.media.score import score_distortions
 from frnr_assets.media.source import ClipUnusable, Container, SourceRules, codec_of, fingerprint, open_source
 from frnr_assets.media.toolchain import Toolchain
-from frnr_assets_tests.conftest import SMALL_SCENE, X264_UPLOAD, MakeClip
+from frnr_assets_tests.conftest import X264_UPLOAD, MakeClip
 from frnr_assets_tests.media.conftest import DecodeClip
 
 RULES = SourceRules()
-LONG_SCENE = SMALL_SCENE.replace("end_frame=12", "end_frame=24")
 
 
 @pytest.mark.parametrize(
@@ -123,18 +122,6 @@ def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_is_not_opened
 
 def test_the_codec_of_every_decoder_is_known() -> None:
     assert {codec_of(decoder) for decoder in RULES.video_decoders} == set(RULES.codecs)
-
-
-@pytest.fixture
-def damaged(make_clip: MakeClip, tmp_path: Path) -> Path:
-    """A clip with eight bytes of its bitstream inverted."""
-    clip = make_clip(tmp_path / "damaged.mp4", LONG_SCENE, (*X264_UPLOAD, "-g", "6"))
-    content = bytearray(clip.read_bytes())
-    start = content.index(b"mdat")
-    place = start + int((len(content) - start) * 0.18)
-    content[place : place + 8] = bytes(byte ^ 0x5A for byte in content[place : place + 8])
-    clip.write_bytes(content)
-    return clip
 
 
 ACCEPTING = SourceRules(accept_damaged=True)
