@@ -255,7 +255,7 @@ class Stepwise:
 
     def _run_decode(self, source: Path, out_yuv: Path, geometry: NrSourceGeometry, frame_log: Path | None) -> None:
         argv = build_decode_command(
-            source,
+            source if self.runners.decode else source.absolute(),
             out_yuv,
             geometry,
             ffmpeg_bin=self._ffmpeg,
@@ -275,7 +275,7 @@ class Stepwise:
         timeout_s = self.tools.limits.timeout_s(width, height, frames)
 
         def run(argv: Sequence[str], **_: object) -> ToolResult:
-            return self._own.run(argv, cwd=Path.cwd(), timeout_s=timeout_s)
+            return self._own.run(argv, timeout_s=timeout_s)
 
         return run
 

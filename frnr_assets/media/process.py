@@ -352,7 +352,7 @@ def _wrapper(limits: ProcessLimits, *, cpu_s: float, memory_bytes: int) -> list[
     # A new user namespace forgets the parent-death signal, so that comes after it.
     return [
         *_network_prefix(),
-        *("setpriv", "--pdeathsig", "KILL", "--"),
+        *("setpriv", "--no-new-privs", "--pdeathsig", "KILL", "--"),
         *("prlimit", *(f"--{name}={value}:{value}" for name, value in highest.items()), "--"),
     ]
 

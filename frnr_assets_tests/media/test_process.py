@@ -137,6 +137,11 @@ def test_a_program_has_no_network(runner: ToolRunner, tmp_path: Path) -> None:
     assert [line.split(":")[0].strip() for line in interfaces] == ["lo"]
 
 
+def test_a_program_can_gain_no_rights(runner: ToolRunner) -> None:
+    status = runner.run(["cat", "/proc/self/status"], timeout_s=LONG_S).stdout.splitlines()
+    assert [line.split()[1] for line in status if line.startswith("NoNewPrivs")] == ["1"]
+
+
 def test_a_kernel_that_gives_no_way_to_leave_the_network_is_spoken_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
