@@ -26,6 +26,11 @@ def sample_mode(seconds: float) -> str:
 # The features of VMAF's own model that FR regressors train on, named as in the row contract.
 CANONICAL6_FEATURES: Final = ("adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3", "motion2")
 
+# The highest values that a frame can plausibly have. ADM and VIF are 1 for identical frames, a little more by the
+# rounding of their fixed point, and VIF more where an encode has more contrast than its reference; motion is a mean
+# absolute difference of 8-bit samples.
+FEATURE_LIMITS: Final[Mapping[str, float]] = dict.fromkeys(CANONICAL6_FEATURES, 2.0) | {"motion2": 255.0}
+
 
 @dataclass(frozen=True)
 class ExtraFeature:

@@ -9,11 +9,8 @@ import polars as pl
 import pyarrow as pa
 
 from frnr_assets.corpus.schema import FEATURE_MEANS, FEATURE_STDS, ROW_SCHEMA
-from frnr_assets.vocabulary import CANONICAL6_FEATURES, FULL_CLIP, UHD_LINES
+from frnr_assets.vocabulary import CANONICAL6_FEATURES, FEATURE_LIMITS, FULL_CLIP, UHD_LINES
 
-# libvmaf computes ADM and VIF in fixed point, whose rounding lets them exceed 1 a little; motion is a mean absolute
-# difference of 8-bit samples.
-_FEATURE_LIMITS = dict.fromkeys(CANONICAL6_FEATURES, 1.1) | {"motion2": 255.0}
 _EXAMPLES = 10
 
 
@@ -184,7 +181,7 @@ def values_implausible(rows: pl.DataFrame, label: str = "clip") -> list[Finding]
     vmaf = pl.col("vmaf_score")
     findings = _unless(rows, vmaf.is_finite() & vmaf.is_between(0, 100), "VMAF is not in 0..100", label)
     for mean, std, feature in zip(FEATURE_MEANS, FEATURE_STDS, CANONICAL6_FEATURES, strict=True):
-        limit = _FEATURE_LIMITS[feature]
+        limit = FEATURE_LIMITS[feature]
         fine = [pl.col(name).is_finite() & pl.col(name).is_between(0, limit) for name in (mean, std)]
         findings += _unless(rows, fine[0] & fine[1], f"{feature} is not finite and within 0..{limit:g}", label)
     judged = {"vmaf_score", "nr_mos", *FEATURE_MEANS, *FEATURE_STDS}

@@ -14,11 +14,10 @@ from frnr_assets.media.reference import Excerpt, Reference
 from frnr_assets.media.source import SourceRules
 from frnr_assets.media.vmaf import VmafSettings
 from frnr_assets.media.vmaf_backends import Pairs, log_name, score_with_filter, score_with_tool
-from frnr_assets.vocabulary import CANONICAL6_FEATURES
+from frnr_assets.vocabulary import CANONICAL6_FEATURES, FEATURE_LIMITS
 
-# libvmaf's models end at 0 and 100. ADM and VIF are 1 for identical frames, a little more by their rounding, and VIF
-# more where an encode has more contrast than its reference; motion is a mean absolute difference of 8-bit samples.
-_FRAME_LIMITS = dict.fromkeys(CANONICAL6_FEATURES, (0.0, 2.0)) | {"motion2": (0.0, 255.0), "vmaf": (0.0, 100.0)}
+# libvmaf's models end at 0 and 100.
+_HIGHEST = {**FEATURE_LIMITS, "vmaf": 100.0}
 
 
 @dataclass(frozen=True)
@@ -164,10 +163,9 @@ def _plausible(metrics: Sequence[Mapping[str, float | None]], name: str) -> tupl
     values = _column(metrics, name)
     if not all(map(math.isfinite, values)):
         raise ValueError(f"libvmaf reported a value of {name} that is not finite")
-    low, high = _FRAME_LIMITS[name]
-    outside = [value for value in values if not low <= value <= high]
+    outside = [value for value in values if not 0 <= value <= _HIGHEST[name]]
     if outside:
-        raise ValueError(f"libvmaf reported {outside[0]:g} as {name} of a frame; it can be {low:g} to {high:g}")
+        raise ValueError(f"libvmaf reported {outside[0]:g} as {name} of a frame; it can be 0 to {_HIGHEST[name]:g}")
     return values
 
 

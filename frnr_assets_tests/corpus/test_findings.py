@@ -30,7 +30,7 @@ def _clips(found: Sequence[Finding]) -> list[str]:
 
 
 def _features() -> list[tuple[str, float]]:
-    limits = dict.fromkeys(CANONICAL6_FEATURES, 1.1) | {"motion2": 255.0}
+    limits = dict.fromkeys(CANONICAL6_FEATURES, 2.0) | {"motion2": 255.0}
     return [
         (column, limits[feature])
         for columns in (FEATURE_MEANS, FEATURE_STDS)
