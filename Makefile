@@ -9,10 +9,11 @@ DIR ?= $(if $(wildcard frnr.toml),.,demo)
 demo: .venv/installed
 	$(BIN)/frnr demo
 
+# Whoever reaches the UI can launch runs, and it has no login: nobody else's machine may reach it.
 ui: .venv/installed
 	@test -e $(DIR)/frnr.toml || { echo "There is no $(DIR)/frnr.toml to show: run 'make demo', or write one."; exit 1; }
 	mkdir -p $(DIR)/.dagster && cp dagster.yaml $(DIR)/.dagster/
-	cd $(DIR) && DAGSTER_HOME="$$PWD/.dagster" "$(CURDIR)/$(BIN)/dagster" dev -w "$(CURDIR)/workspace.yaml"
+	cd $(DIR) && DAGSTER_HOME="$$PWD/.dagster" "$(CURDIR)/$(BIN)/dagster" dev -w "$(CURDIR)/workspace.yaml" --host 127.0.0.1
 
 test: lint
 	$(BIN)/pytest --numprocesses 3 --dist loadfile

@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,9 @@ SWEEP = (23, 38)
 CORES = 2
 SENSORS = ("watch_sources", "decode_missing_references", "measure_missing_cells", "publish_what_is_measured")
 
+
+# As the kernel's table of sockets writes that state.
+LISTEN = "0A"
 
 REPOSITORY = {"repositoryLocationName": "frnr_assets.definitions", "repositoryName": "__repository__"}
 
@@ -60,6 +67,31 @@ STATISTICS = """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) {
   partitionStats { numMaterialized numFailed numPartitions } } } }"""
 
 
+def ui_arguments() -> list[str]:
+    """Return what `make ui` gives to the command `dagster`."""
+    (arguments,) = re.findall(r'/dagster" (dev .*)', (CHECKOUT / "Makefile").read_text())
+    return shlex.split(arguments.replace("$(CURDIR)", str(CHECKOUT)))
+
+
+def listening(session: int) -> list[tuple[str, int]]:
+    """Return address and port of all TCP sockets that the processes of a session listen on."""
+    sockets = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        # Processes end, and files are closed, while this looks at them.
+        with suppress(OSError):
+            if os.getsid(int(process.name)) == session:
+                sockets |= {descriptor.readlink().name for descriptor in (process / "fd").iterdir()}
+    found = []
+    for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == LISTEN and f"socket:[{inode}]" in sockets:
+                host, port = local.split(":")
+                words = [struct.pack("=I", int(host[start : start + 8], 16)) for start in range(0, len(host), 8)]
+                found.append((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
+    return found
+
+
 class Stack:
     """`dagster dev` on a project in a folder of its own, spoken to as the UI speaks to it."""
 
@@ -70,7 +102,7 @@ class Stack:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "dagster", "dev", "-w", str(CHECKOUT / "workspace.yaml"), "-p", str(self.port)]
+        command = [sys.executable, "-m", "dagster", *ui_arguments(), "--port", str(self.port)]
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -177,6 +209,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip, ffmpeg:
         yield running
     finally:
         running.stop()
+
+
+def test_nobody_on_another_machine_reaches_what_make_ui_runs(stack: Stack) -> None:
+    found = listening(stack.process.pid)
+    assert stack.port in [port for _, port in found]
+    assert {address for address, _ in found} <= {"127.0.0.1", "::1"}
+
+
+def test_nothing_of_what_is_done_here_is_told_to_dagsters_makers(stack: Stack) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.port}/", timeout=60) as page:
+        (setting,) = re.findall(r'"telemetryEnabled": *(\w+)', page.read().decode())
+    assert setting == "false"
+    assert not list((stack.folder / "home").glob("logs/event.log*")), "where Dagster keeps what it is to send"
 
 
 def test_a_backfill_with_failing_cells_keeps_the_others_and_repairs_only_the_failed(stack: Stack) -> None:
