@@ -18,6 +18,7 @@ from frnr_assets.corpus.store import PartTable, to_polars
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.resources import TablesResource
 from frnr_assets.settings import Settings
+from frnr_assets.words import markdown
 
 Rule = Callable[[Tables], Sequence[Finding]]
 _WARN, _ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
@@ -244,7 +245,8 @@ def _check(
         return dg.AssetCheckResult(
             passed=not found,
             severity=severity,
-            description="; ".join(map(str, found)) or None,
+            # The UI renders it as Markdown, and findings quote manifests, tools and servers.
+            description="; ".join(markdown(str(finding)) for finding in found) or None,
             metadata={"rows concerned": sum(finding.count for finding in found)},
         )
 

@@ -22,6 +22,7 @@ from frnr_assets.doctor import examine
 from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR, extract, extras_of, failures_of, tables_of
 from frnr_assets.media.process import ToolError
 from frnr_assets.settings import Settings, SettingsError, in_words, load_settings
+from frnr_assets.words import harmless
 
 _OK, _FAILED, _USAGE = 0, 1, 2
 
@@ -254,7 +255,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
     for diagnosis in examine(_settings(arguments)):
         healthy &= diagnosis.works or not diagnosis.needed
         mark = "ok" if diagnosis.works else "MISSING" if diagnosis.needed else "not there"
-        print(f"{mark:<10}{diagnosis.what:<24}{diagnosis.found}", flush=True)  # noqa: T201 - what was asked for
+        line = harmless(f"{mark:<10}{diagnosis.what:<24}{diagnosis.found}")
+        print(line, flush=True)  # noqa: T201 - what was asked for
     return _OK if healthy else _FAILED
 
 
@@ -272,7 +274,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _complain(line: str) -> None:
-    print(f"frnr: {line}", file=sys.stderr, flush=True)  # noqa: T201 - the command talks to a person at a terminal
+    print(harmless(f"frnr: {line}"), file=sys.stderr, flush=True)  # noqa: T201 - the command talks to a person at a terminal
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from frnr_assets.media.toolchain import open_ffmpeg
 from frnr_assets.partitions import CLIP
 from frnr_assets.settings import SETTINGS_FILE, Settings, load_settings
 from frnr_assets.vocabulary import CAVEAT
+from frnr_assets.words import harmless_lines
 
 SETTINGS_TEXT = """\
 # The demo's configuration; every setting that is left out has its default.
@@ -187,7 +188,7 @@ class _OwnWords(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         meta: Mapping[str, str] = getattr(record, "dagster_meta", {})
-        return f"  {meta.get('orig_message') or record.getMessage()}"
+        return harmless_lines(f"  {meta.get('orig_message') or record.getMessage()}")
 
 
 def _show(tables: Tables) -> None:
@@ -213,4 +214,4 @@ def _show(tables: Tables) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - the demo talks to a person at a terminal
+    print(harmless_lines(line), flush=True)  # noqa: T201 - the demo talks to a person at a terminal

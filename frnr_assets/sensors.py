@@ -25,6 +25,7 @@ from frnr_assets.media.process import ToolError
 from frnr_assets.partitions import CLIP
 from frnr_assets.resources import TablesResource
 from frnr_assets.settings import Settings
+from frnr_assets.words import harmless
 
 _ACTIVE = [
     dg.DagsterRunStatus.QUEUED,
@@ -120,7 +121,9 @@ def _watch_sources(context: dg.SensorEvaluationContext, tables: Tables, settings
     if not changed:
         return _settled("no manifest and no clip's file has changed since the manifests were read")
     if written := [path for path in changed if _is_being_written(path)]:
-        return dg.SkipReason(f"changed: {_some(changed)}. {written[0]} was written just now, and may not be complete")
+        return dg.SkipReason(
+            f"changed: {_some(changed)}. {harmless(written[0])} was written just now, and may not be complete"
+        )
     states = [repr(settings.datasets), *(f"{path} {look_at(Path(path))}" for path in changed)]
     return _ask_once(context, states, settings, f"changed: {_some(changed)}")
 
@@ -178,7 +181,7 @@ class _Stage:
         try:
             recipe = self.settings.recipe()
         except ToolError as error:
-            return dg.SkipReason(str(error))
+            return dg.SkipReason(harmless(str(error)))
         return self._evaluate(context, tables, recipe)
 
     def _evaluate(self, context: dg.SensorEvaluationContext, tables: Tables, recipe: Recipe) -> Evaluated:
@@ -344,7 +347,7 @@ def _clips_of(runs: Iterable[dg.DagsterRun], order: Sequence[str], position: Map
 def _some(paths: Iterable[str]) -> str:
     found = list(paths)
     more = f" and {len(found) - _EXAMPLES} more" if len(found) > _EXAMPLES else ""
-    return ", ".join(found[:_EXAMPLES]) + more
+    return harmless(", ".join(found[:_EXAMPLES]) + more)
 
 
 def _minutes_ago(minutes: float) -> datetime:

@@ -25,6 +25,7 @@ from frnr_assets.resources import (
 )
 from frnr_assets.settings import Settings
 from frnr_assets.vocabulary import CANONICAL6_FEATURES
+from frnr_assets.words import harmless_lines
 
 DISTORTION, FEATURE_ROWS = dg.AssetKey("distortion"), dg.AssetKey("feature_rows")
 CELLS_PER_RUN = 500
@@ -112,7 +113,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
             for outcome in outcomes:
                 if isinstance(outcome, CellFailed):
                     failed[cell_key(outcome.clip, outcome.crf)] = outcome.reason
-                    context.log.error(f"{outcome.clip} at CRF {outcome.crf}: {outcome.detail}")
+                    context.log.error(harmless_lines(f"{outcome.clip} at CRF {outcome.crf}: {outcome.detail}"))
                     progress.count("failed")
                 else:
                     if isinstance(outcome, CellQuarantined) and outcome.reference:

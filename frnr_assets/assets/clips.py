@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-import dagster as dg
 import polars as pl
 
+from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.engine.outcomes import Clip
 
@@ -20,7 +20,7 @@ def clips_by_key(tables: Tables, keys: Iterable[str]) -> tuple[dict[str, Clip], 
     try:
         listed = tables.listed_clips().filter(pl.col("clip").is_in(wanted))
     except NotMaterialized as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+        raise refusal(str(error)) from error
     found = {key: Clip(key, Path(src), mos) for key, src, mos in listed.select("clip", "src", "mos").iter_rows()}
     gone = "it is not in the manifest any more; add it and materialize source_manifest, or leave it out"
     clips = {key: found[key] for key in wanted if key in found}

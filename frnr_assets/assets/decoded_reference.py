@@ -24,6 +24,7 @@ from frnr_assets.resources import (
     Workshop,
 )
 from frnr_assets.settings import Settings
+from frnr_assets.words import harmless, harmless_lines
 
 DECODED_REFERENCE = dg.AssetKey("decoded_reference")
 CLIPS_PER_RUN = 200
@@ -72,7 +73,7 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
             for done in engine.decode_references(list(clips.values()), waiting=progress.tick):
                 if isinstance(done, ReferenceFailed):
                     failed[done.clip] = done.reason
-                    context.log.error(f"{done.clip}: {done.detail}")
+                    context.log.error(harmless_lines(f"{done.clip}: {done.detail}"))
                     progress.count("failed")
                     continue
                 record_reference(context, done)
@@ -97,7 +98,7 @@ def record_reference(context: dg.AssetExecutionContext, done: ReferenceDone) -> 
         metadata=_metadata(done),
     )
     if done.quarantine_reason:
-        context.log.warning(f"clip {done.clip} is in quarantine: {done.quarantine_reason}")
+        context.log.warning(harmless(f"clip {done.clip} is in quarantine: {done.quarantine_reason}"))
 
 
 def data_version(row: Mapping[str, Any]) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import dagster as dg
 from dagster import DagsterEventType
 
+from frnr_assets.words import harmless_lines
+
 # Tag names that Dagster gives to its own materializations (dagster/_core/definitions/data_version.py).
 _CODE_VERSION, _DATA_VERSION = "dagster/code_version", "dagster/data_version"
 _BY_USER = "dagster/data_version_is_user_provided"
@@ -67,4 +69,18 @@ def record(
     for parent in parents:
         name = parent.asset.to_user_string()
         tags |= {f"{_INPUT_VERSION}/{name}": parent.data_version, f"{_INPUT_POINTER}/{name}": parent.event}
-    context.log_event(dg.AssetMaterialization(asset, partition=partition, metadata=metadata, tags=tags))
+    shown = {name: _harmless(value) for name, value in metadata.items()}
+    context.log_event(dg.AssetMaterialization(asset, partition=partition, metadata=shown, tags=tags))
+
+
+def _harmless(value: dg.MetadataValue | str | float) -> dg.MetadataValue | str | float:
+    """Names of files and words of tools are shown, not obeyed; numbers are what they are."""
+    match value:
+        case str():
+            return harmless_lines(value)
+        case dg.TextMetadataValue(text=text):
+            return dg.MetadataValue.text(harmless_lines(text or ""))
+        case dg.PathMetadataValue(path=path):
+            return dg.MetadataValue.path(harmless_lines(path or ""))
+        case _:
+            return value

@@ -6,6 +6,7 @@ import dagster as dg
 
 from frnr_assets.assets.cells import FEATURE_ROWS
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
+from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.publish import CorpusInvalid, publish
 from frnr_assets.corpus.schema import ROW_SCHEMA
 from frnr_assets.corpus.tables import NotMaterialized
@@ -38,17 +39,13 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
         try:
             rows = store.current_rows()
         except NotMaterialized as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
+            raise refusal(str(error)) from error
         if rows.is_empty():
-            raise dg.Failure(
-                description="there are no feature rows to publish; materialize feature_rows first", allow_retries=False
-            )
+            raise refusal("there are no feature rows to publish; materialize feature_rows first")
         try:
             publication = publish(rows, store.corpus, sweep=settings.crf_sweep, mos_scale=settings.mos_range)
         except CorpusInvalid as error:
-            raise dg.Failure(
-                description=f"the corpus was not published; the version before stays. {error}", allow_retries=False
-            ) from error
+            raise refusal(f"the corpus was not published; the version before stays. {error}") from error
         context.log.info(f"published {publication.rows} rows to {publication.path}")
         return dg.MaterializeResult(
             metadata={

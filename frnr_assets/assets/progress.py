@@ -8,6 +8,7 @@ from datetime import timedelta
 import dagster as dg
 
 from frnr_assets.engine.outcomes import Outcome
+from frnr_assets.words import code_span, harmless, harmless_lines
 
 INTERVAL_S = 10.0
 _REASONS = 3
@@ -58,11 +59,16 @@ class Progress:
 
 def failure(what: str, total: int, reasons: Mapping[str, str]) -> dg.Failure:
     """Return the one readable message of a batch in which some failed: how many, which, the first reasons."""
-    first = "\n".join(f"{key}: {reason}" for key, reason in list(reasons.items())[:_REASONS])
+    first = "\n".join(harmless(f"{key}: {reason}") for key, reason in list(reasons.items())[:_REASONS])
     more = f"\nand {len(reasons) - _REASONS} more, each with its command in the log" if len(reasons) > _REASONS else ""
     return dg.Failure(
         description=f"{len(reasons)} of {total} {what} failed; the others are recorded.\n{first}{more}",
-        metadata={f"failed {what}": dg.MetadataValue.md("\n".join(f"- `{key}`" for key in reasons))},
+        metadata={f"failed {what}": dg.MetadataValue.md("\n".join(f"- {code_span(key)}" for key in reasons))},
         # Trying again at once would fail again; "From failure" and backfills do only what is missing.
         allow_retries=False,
     )
+
+
+def refusal(message: str) -> dg.Failure:
+    """Return the failure of a run that cannot go on until somebody mends what the message says."""
+    return dg.Failure(description=harmless_lines(message), allow_retries=False)

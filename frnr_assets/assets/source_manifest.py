@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
+from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.ingest import DatasetRefused, ingest
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.schema import CLIPS_SCHEMA
 from frnr_assets.partitions import register_clips
 from frnr_assets.resources import TablesResource
 from frnr_assets.settings import Settings
+from frnr_assets.words import code_span, markdown
 
 SOURCE_MANIFEST = dg.AssetKey("source_manifest")
 # The data version that every manifest has: a clip must not show as stale because another was added. What has become
@@ -42,14 +44,13 @@ def build_source_manifest(settings: Settings) -> dg.AssetsDefinition:
         except DatasetRefused as error:
             register_clips(context.instance, error.ingestion.clips)
             others = ". The other datasets are up to date" if len(settings.datasets) > 1 else ""
-            raise dg.Failure(description=f"{error}{others}", allow_retries=False) from error
+            raise refusal(f"{error}{others}") from error
         except ManifestError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
+            raise refusal(str(error)) from error
         except OSError as error:
-            raise dg.Failure(
-                description=f"{error.filename or store.root}: {error.strerror}. The table of clips is as it was; mend "
-                "it and materialize source_manifest again",
-                allow_retries=False,
+            raise refusal(
+                f"{error.filename or store.root}: {error.strerror}. The table of clips is as it was; mend it and "
+                "materialize source_manifest again"
             ) from error
         partitions = register_clips(context.instance, ingested.clips)
         if ingested.rejects:
@@ -77,7 +78,7 @@ def build_source_manifest(settings: Settings) -> dg.AssetsDefinition:
 
 def _some(clips: Sequence[str]) -> str:
     more = f" and {len(clips) - _SHOWN} more" if len(clips) > _SHOWN else ""
-    return ", ".join(f"`{clip}`" for clip in clips[:_SHOWN]) + more or "none"
+    return ", ".join(code_span(clip) for clip in clips[:_SHOWN]) + more or "none"
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -86,5 +87,5 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _table(of: str, counts: Mapping[str, int]) -> str:
     """Return counts as a Markdown table, the highest first."""
-    lines = [f"| {what} | {count} |" for what, count in sorted(counts.items(), key=lambda found: -found[1])]
+    lines = [f"| {markdown(what)} | {count} |" for what, count in sorted(counts.items(), key=lambda found: -found[1])]
     return "\n".join([f"| {of} | count |", "|---|---|", *lines]) if lines else "none"

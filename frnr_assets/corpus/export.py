@@ -1,6 +1,7 @@
 """The corpus as one file: JSON Lines or Parquet."""
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from frnr_assets.corpus.store import replacing, write_parquet
 
 SUFFIXES = (".jsonl", ".parquet")
 _BATCH_ROWS = 10_000
+# What JSON need not escape, and a terminal acts on when somebody looks into the file.
+_UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def export(rows: pl.DataFrame, path: Path, *, sweep: Sequence[int], mos_scale: tuple[float, float]) -> None:
@@ -52,4 +55,5 @@ def write_json_lines(rows: Iterable[dict[str, object]], path: Path) -> None:
     """
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+            file.write(_UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")

@@ -7,8 +7,8 @@ from collections.abc import Collection, Container, Sequence
 from pathlib import PurePath
 
 # Dagster separates the dimensions of a key by "|", lists and ranges of keys by commas, dots and brackets, and takes
-# "*" for any text.
-_UNSAFE = re.compile(r"""[\x00-\x1f\x7f-\x9f\u2028\u2029|\[\],"'`\\/*]|\.\.\.""")
+# "*" for any text. With the marks of writing direction, a key would be shown as another.
+_UNSAFE = re.compile(r"""[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069|\[\],"'`\\/*]|\.\.\.""")
 # A key is part of file names, which may have 255 bytes.
 MAX_KEY_BYTES = 120
 

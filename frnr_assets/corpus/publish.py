@@ -16,6 +16,7 @@ from frnr_assets.corpus.locks import locked
 from frnr_assets.corpus.schema import ROW_SCHEMA, SCHEMA_VERSION
 from frnr_assets.corpus.store import sync, to_polars
 from frnr_assets.vocabulary import CAVEAT
+from frnr_assets.words import harmless
 
 ROW_GROUP_ROWS = 64 * 1024
 KEEP_VERSIONS = 3
@@ -29,7 +30,7 @@ class CorpusInvalid(Exception):  # noqa: N818 - the name says what the corpus wo
     """
 
     def __init__(self, findings: Sequence[Finding]):
-        super().__init__("; ".join(map(str, findings)))
+        super().__init__(harmless("; ".join(map(str, findings))))
         self.findings = tuple(findings)
 
 

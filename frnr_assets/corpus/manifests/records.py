@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from frnr_assets.words import harmless, without_secrets
+
 # Why a row of a manifest is rejected, in a word or two that can be counted.
 Kind = Literal[
     "undecodable",
@@ -24,7 +26,13 @@ ROW_TEXT_LIMIT = 2000
 
 
 class ManifestError(ValueError):
-    """A manifest cannot be used at all; the message names the file and the reason."""
+    """A manifest cannot be used at all; the message names the file and the reason.
+
+    It may quote the manifest, and goes to terminals and logs: it is made harmless for both.
+    """
+
+    def __init__(self, message: str):
+        super().__init__(_fit_to_print(message))
 
 
 class RowRejected(ValueError):  # noqa: N818 - the name says what happened
@@ -32,13 +40,17 @@ class RowRejected(ValueError):  # noqa: N818 - the name says what happened
 
     Attributes:
         kind: the kind of reason.
-        reason: one sentence.
+        reason: one sentence, harmless like that of a ManifestError.
     """
 
     def __init__(self, kind: Kind, reason: str):
-        super().__init__(reason)
         self.kind: Kind = kind
-        self.reason = reason
+        self.reason = _fit_to_print(reason)
+        super().__init__(self.reason)
+
+
+def _fit_to_print(message: str) -> str:
+    return harmless(without_secrets(message))
 
 
 @dataclass(frozen=True, slots=True)
