@@ -1,7 +1,7 @@
 """Jobs that materialize nothing: fetching missing sources, and removing clips for good."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,19 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from frnr_assets.assets.progress import Progress
+from frnr_assets.assets.progress import Progress, refusal
+from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.download import Download, Downloaded, DownloadFailed, Patience, download_all
 from frnr_assets.corpus.ingest import forgetting, to_download
 from frnr_assets.corpus.locks import Busy, locked
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.places import look_at
 from frnr_assets.corpus.tables import Tables
+from frnr_assets.corpus.urls import has_secret, known_as, urls_in
 from frnr_assets.partitions import CLIP
 from frnr_assets.resources import TablesResource
 from frnr_assets.settings import Settings
+from frnr_assets.words import harmless, public_url
 
 DOWNLOAD, REMOVE = "download_sources", "remove_clips"
 
@@ -47,8 +50,8 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
     def download(context: dg.OpExecutionContext, config: DownloadConfig, tables: TablesResource) -> None:
         store = tables.tables()
         waiting = missing_sources(store, retry_failed=config.retry_failed)
-        progress = Progress("downloads", len(waiting), context.log.info)
-        wanted = [Download(url, Path(src)) for src, url in waiting.items()]
+        wanted = _downloads(waiting, settings.datasets, context.log.warning)
+        progress = Progress("downloads", len(wanted), context.log.info)
         unrecorded: list[Downloaded | DownloadFailed] = []
         recorded_at = time.monotonic()
         try:
@@ -60,7 +63,7 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
                     for outcome in outcomes:
                         unrecorded.append(outcome)
                         if isinstance(outcome, DownloadFailed):
-                            context.log.warning(f"{outcome.download.url}: {outcome.reason}")
+                            context.log.warning(f"{harmless(public_url(outcome.download.url))}: {outcome.reason}")
                         progress.count("failed" if isinstance(outcome, DownloadFailed) else "done")
                         if time.monotonic() - recorded_at > _RECORD_EVERY_S:
                             _record(store, unrecorded)
@@ -68,16 +71,12 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
                 finally:
                     _record(store, unrecorded)
         except Busy as error:
-            raise dg.Failure(
-                description="another download is under way; launch this one again when it has ended",
-                allow_retries=False,
-            ) from error
+            raise refusal("another download is under way; launch this one again when it has ended") from error
         except OSError as error:
             # A write to a full disk does not say which file it was to.
             where = f": {error.filename}" if error.filename else ""
-            raise dg.Failure(
-                description=f"{error.strerror}{where}. What was downloaded stays; mend it and launch the job again",
-                allow_retries=False,
+            raise refusal(
+                f"{error.strerror}{where}. What was downloaded stays; mend it and launch the job again"
             ) from error
         progress.tell()
 
@@ -88,7 +87,7 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
                 for clip in gone:
                     context.instance.delete_dynamic_partition(CLIP, clip)
         except ManifestError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
+            raise refusal(str(error)) from error
         context.log.info(f"removed {len(gone)} clips and their partitions; their rows stay in the tables, unpublished")
 
     @dg.job(
@@ -111,7 +110,7 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
 
 
 def missing_sources(tables: Tables, *, retry_failed: bool) -> dict[str, str]:
-    """Return the URLs of the sources that are not there now, by path; the first that is listed counts.
+    """Return the URLs, as the tables know them, of the sources that are not there now; the first listed counts.
 
     What was downloaded since the manifests were read is there, although nobody has noted it yet.
 
@@ -124,6 +123,20 @@ def missing_sources(tables: Tables, *, retry_failed: bool) -> dict[str, str]:
     return {src: first[src] for src in dict(waiting) if look_at(Path(src)) is None}
 
 
+def _downloads(waiting: Mapping[str, str], datasets: Sequence[Dataset], warn: Callable[[str], None]) -> list[Download]:
+    """Return what to fetch; a URL with a secret is read from its manifest again, for no table has it."""
+    names = set(waiting.values())
+    urls = {name: name for name in names if not has_secret(name)}
+    for dataset in datasets if len(urls) < len(names) else ():
+        try:
+            urls |= urls_in(dataset, names)
+        except ManifestError as error:
+            warn(str(error))
+    if lost := [src for src, name in waiting.items() if name not in urls]:
+        warn(f"{len(lost)} URLs are not in the manifests any more; materialize source_manifest, then launch this again")
+    return [Download(urls[name], Path(src)) for src, name in waiting.items() if name in urls]
+
+
 def _record(tables: Tables, outcomes: Sequence[Downloaded | DownloadFailed]) -> None:
     if not outcomes:
         return
@@ -134,10 +147,10 @@ def _record(tables: Tables, outcomes: Sequence[Downloaded | DownloadFailed]) -> 
 
 def _row(outcome: Downloaded | DownloadFailed, known: dict[str, Any] | None) -> dict[str, Any]:
     download = outcome.download
-    row = {"src": str(download.target), "url": download.url}
+    row = {"src": str(download.target), "url": known_as(download.url)}
     if isinstance(outcome, Downloaded):
         return {**row, "size_bytes": outcome.size_bytes, "failure": None, "permanent": False, "attempts": 1}
-    failed_before = known is not None and known["failure"] is not None and known["url"] == download.url
+    failed_before = known is not None and known["failure"] is not None and known["url"] == row["url"]
     attempts = 1 + (known["attempts"] if known is not None and failed_before else 0)
     return {
         **row,

@@ -33,8 +33,9 @@ def on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 def test_extracting_hostile_clips_clears_no_screen_and_their_rows_and_failures_can_be_looked_at(
-    make_clip: MakeClip, tmp_path: Path
+    make_clip: MakeClip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("OF_THE_ENVIRONMENT", "SECRET")
     whole = make_clip(tmp_path / "whole.mp4").rename(tmp_path / f"{hostile.NAME}.mp4")
     broken = tmp_path / f"broken{hostile.NAME}{hostile.REVERSED}.mp4"
     broken.write_bytes(whole.read_bytes()[:600])
@@ -43,7 +44,7 @@ def test_extracting_hostile_clips_clears_no_screen_and_their_rows_and_failures_c
         {"src": broken.name, "mos": 2},
         {"src": f"{hostile.TEXT}.mp4"},
         {"src": "rated.mp4", "mos": hostile.TEXT},
-        {"src": "far.mp4", "url": [hostile.TEXT]},
+        {"src": "far.mp4", "url": f"https://user:SECRET@host/{hostile.TEXT}?sig=SECRET"},
     ]
     lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
     (tmp_path / "manifest.jsonl").write_text("\n".join([*lines, hostile.TEXT]), newline="\n")
@@ -53,9 +54,12 @@ def test_extracting_hostile_clips_clears_no_screen_and_their_rows_and_failures_c
     assert "frnr: 1 row in rows.jsonl" in sent
     assert "frnr: 5 failures" in sent
     assert set(hostile.acts(sent)) <= {"\r"}, "the bar's way back to the start of its line"
+    assert "SECRET" not in sent
 
     for name in ("rows.jsonl", "rows.failures.jsonl"):
-        assert hostile.acts((tmp_path / name).read_bytes().decode()) == [], "somebody will print the file"
+        written = (tmp_path / name).read_bytes().decode()
+        assert hostile.acts(written) == [], "somebody will print the file"
+        assert "SECRET" not in written
     assert [row["src"] for row in json_lines(tmp_path / "rows.jsonl")] == [str(whole)], "the name itself is kept"
     reasons = [failure["reason"] for failure in json_lines(tmp_path / "rows.failures.jsonl")]
     assert [hostile.acts(reason) for reason in reasons] == [[]] * 5, "whoever reads the file prints them"

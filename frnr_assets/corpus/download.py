@@ -1,6 +1,8 @@
 """Downloading the files of a dataset so that neither a broken connection nor a kill costs what has already arrived."""
 
 import errno
+import hashlib
+import logging
 import re
 import ssl
 import threading
@@ -16,6 +18,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, Response
 from urllib3.util import parse_url
 
 from frnr_assets.corpus.store import sync
+from frnr_assets.words import harmless, without_secrets
 
 CHUNK_BYTES = 64 << 10
 # An attempt that gained less than this counts like one that gained nothing: a server may send a byte each time.
@@ -62,7 +65,7 @@ class DownloadFailed:
 
     Attributes:
         download: what was asked for.
-        reason: one sentence.
+        reason: one sentence, without secrets, and harmless to show whatever the server said.
         permanent: whether trying again will not help.
     """
 
@@ -72,6 +75,17 @@ class DownloadFailed:
 
 
 Outcome = Downloaded | DownloadFailed
+
+
+def _fit_to_print(record: logging.LogRecord) -> bool:
+    """Let through urllib3's warnings, without secrets: it names the URL of an answer whose headers are broken."""
+    record.msg, record.args = harmless(without_secrets(record.getMessage())), ()
+    return record.levelno >= logging.WARNING
+
+
+# A filter is asked by the logger that it belongs to, not by those above.
+for _name in ("connection", "connectionpool", "poolmanager", "util.retry"):
+    logging.getLogger(f"urllib3.{_name}").addFilter(_fit_to_print)
 
 
 @dataclass(frozen=True)
@@ -93,8 +107,8 @@ class Patience:
 
 class _AttemptError(Exception):
     def __init__(self, reason: str, *, permanent: bool = False, retry_after_s: float = 0.0):
-        super().__init__(reason)
-        self.reason = reason
+        self.reason = harmless(without_secrets(reason))
+        super().__init__(self.reason)
         self.permanent = permanent
         self.retry_after_s = retry_after_s
 
@@ -103,7 +117,8 @@ class _AttemptError(Exception):
 class _Part:
     """What has arrived of a file, and beside it what tells whether the server still has that file.
 
-    The URL is kept as well: files of the same age have the same validator, if that is their date.
+    So is a hash of the URL, which may have a secret in it: files of the same age have the same validator, if that is
+    their date.
     """
 
     download: Download
@@ -119,7 +134,8 @@ class _Part:
 
     @property
     def _origin(self) -> bytes:
-        return f"\n{self.download.url}\n".encode(errors="surrogatepass")
+        digest = hashlib.sha256(self.download.url.encode(errors="surrogatepass")).hexdigest()
+        return f"\n{digest}\n".encode()
 
     def size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
@@ -193,7 +209,7 @@ def _download(http: PoolManager, download: Download, patience: Patience, stop: t
     except OSError as error:
         if error.errno not in _OF_THIS_TARGET:
             raise
-        return DownloadFailed(download, f"{error.strerror}: {error.filename}", permanent=True)
+        return DownloadFailed(download, harmless(f"{error.strerror}: {error.filename}"), permanent=True)
 
 
 def _fetch(http: PoolManager, download: Download, patience: Patience, stop: threading.Event) -> Outcome:

@@ -19,6 +19,8 @@ from frnr_assets.corpus.manifests.entries import Entry, Listed, base_folder, man
 from frnr_assets.corpus.manifests.records import ManifestError, Record, RowRejected
 from frnr_assets.corpus.places import Places, SourceFile, checked_path, look_at
 from frnr_assets.corpus.tables import Tables
+from frnr_assets.corpus.urls import known_as
+from frnr_assets.words import without_secrets
 
 # After so many runs that could not download a source, only a person starts another.
 MAX_DOWNLOAD_ATTEMPTS = 3
@@ -27,7 +29,7 @@ _ON_THEIR_WAY = frozenset({"not downloaded", "download failed"})
 
 _CHANGES = ("new clips", "clips with another file", "clips with another MOS", "clips back", "clips removed")
 # Raise it when the same manifests and files would give other tables.
-_VERSION = 1
+_VERSION = 2
 # After the mark of a configuration: with it, a dataset was refused.
 _REFUSED = ", refused"
 
@@ -101,8 +103,8 @@ class _Reading:
                 "kind": rejected.kind,
                 "reason": rejected.reason,
                 "src": src,
-                "url": listed.entry.url if isinstance(listed.entry, Entry) else None,
-                "row": listed.record.text,
+                "url": _url(listed.entry) if isinstance(listed.entry, Entry) else None,
+                "row": without_secrets(listed.record.text),
             }
         )
 
@@ -191,7 +193,7 @@ def _mark(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[P
 
 
 def to_download(tables: Tables, *, retry_failed: bool) -> list[tuple[str, str]]:
-    """Return source and URL of the clips that wait for a download.
+    """Return source and URL, as the tables know it, of the clips that wait for a download.
 
     Args:
         tables: where the tables are.
@@ -284,7 +286,7 @@ def _refuse_implausible(entry: Entry, dataset: Dataset) -> None:
 def _not_there(src: str, entry: Entry, failed_downloads: Mapping[tuple[str, str], str]) -> RowRejected:
     if entry.url is None:
         return RowRejected("no file", f"there is no file {src}")
-    failure = failed_downloads.get((src, entry.url))
+    failure = failed_downloads.get((src, known_as(entry.url)))
     if failure is None:
         return RowRejected("not downloaded", "its file is not downloaded yet")
     return RowRejected("download failed", f"{failure}; when that is mended, launch download_sources with retry_failed")
@@ -350,7 +352,8 @@ def _merged(reading: _Reading) -> tuple[list[dict[str, Any]], dict[str, int]]:
             held = reading.held.get(name)
             place = {} if held is None else {"manifest": str(held.manifest), "line": held.line}
             is_kept = held is not None or name[0] in reading.refused
-            rows.append({**old, **place, "removed": old["removed"] or not is_kept})
+            url = old["url"] and known_as(old["url"])
+            rows.append({**old, **place, "url": url, "removed": old["removed"] or not is_kept})
             changes["clips removed"] += not is_kept and not old["removed"]
     return rows, changes
 
@@ -366,7 +369,7 @@ def _row(clip: _Accepted, key: str) -> dict[str, Any]:
         "mos_std_dev": entry.mos_std_dev,
         "n_ratings": entry.n_ratings,
         "split": entry.split,
-        "url": entry.url,
+        "url": _url(entry),
         "extra": entry.extra,
         "manifest": str(record.manifest),
         "line": record.line,
@@ -374,6 +377,10 @@ def _row(clip: _Accepted, key: str) -> dict[str, Any]:
         "mtime_ns": clip.file and clip.file.mtime_ns,
         "removed": False,
     }
+
+
+def _url(entry: Entry) -> str | None:
+    return None if entry.url is None else known_as(entry.url)
 
 
 def _watched(path: str, found: SourceFile | None) -> dict[str, Any]:

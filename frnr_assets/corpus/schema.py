@@ -142,7 +142,9 @@ CLIPS_SCHEMA: Final = pa.schema(
         _field("mos_std_dev", pa.float64(), "standard deviation of the ratings", nullable=True),
         _field("n_ratings", pa.int64(), "number of ratings", nullable=True),
         _field("split", pa.string(), "the dataset's own split", nullable=True),
-        _field("url", pa.string(), "where a missing file is downloaded from", nullable=True),
+        _field(
+            "url", pa.string(), "where a missing file is downloaded from, without what is secret in it", nullable=True
+        ),
         _field("extra", pa.string(), "all other columns of the manifest row, as JSON"),
         _field("manifest", pa.string(), "path of the manifest file"),
         _field("line", pa.int64(), "line of the manifest file, from 1"),
@@ -162,7 +164,7 @@ REJECTS_SCHEMA: Final = pa.schema(
         _field("kind", pa.string(), "kind of reason"),
         _field("reason", pa.string(), "why the row is rejected"),
         _field("src", pa.string(), "absolute path of the source, as far as it is known", nullable=True),
-        _field("url", pa.string(), "where it is downloaded from", nullable=True),
+        _field("url", pa.string(), "where it is downloaded from, without what is secret in it", nullable=True),
         _field("row", pa.string(), "the row as it stands in the manifest, at most its first 2,000 bytes"),
     ]
 )
@@ -193,7 +195,7 @@ DOWNLOADS_SCHEMA: Final = pa.schema(
     [
         _field("src", pa.string(), "absolute path that the source is downloaded to"),
         _RECORDED,
-        _field("url", pa.string(), "where it is downloaded from"),
+        _field("url", pa.string(), "where it is downloaded from, without what is secret in it"),
         _field("size_bytes", pa.int64(), "its size in bytes; null when the download failed", nullable=True),
         _field("failure", pa.string(), "why the download failed; null when it did not", nullable=True),
         _field("permanent", pa.bool_(), "whether trying again would not help"),

@@ -1,5 +1,6 @@
 """Fetching missing sources from a real server, and removing clips, through Dagster."""
 
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,8 +9,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import polars as pl
 import pytest
 
+from frnr_assets.automation import INGEST
 from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.download import Patience
 from frnr_assets.corpus.ingest import MAX_DOWNLOAD_ATTEMPTS
@@ -222,6 +226,60 @@ class TestDownloads:
         assert server.hung_up.wait(timeout=10)
         assert lacking.clip("a").exists()
         assert not lacking.clip("endless").exists()
+
+    @pytest.fixture
+    def signed(self, lacking: Place, server: Server) -> Place:
+        """The URLs have passwords and signatures, in rows that are clips, wait, are broken or are refused."""
+        self.sign(lacking, server, "SECRET")
+        return lacking
+
+    def sign(self, place: Place, server: Server, signature: str) -> None:
+        host = server.url.replace("://", f"://user:{signature}@")
+        rows = [{"src": f"{clip}.mp4", "url": f"{host}/{clip}.mp4?sig={signature}"} for clip in "abcdef"]
+        bad = {"src": "g.mp4", "url": f"{host}/?sig={signature}", "mos": 99}
+        broken = f'{{"src": "h.mp4", "url": "{host}/?sig={signature}"'
+        unfit = {"src": "i.mp4", "url": [f"{host}/?sig={signature}"]}
+        place.manifest.write_text("".join(f"{line}\n" for line in (*map(json.dumps, (*rows, bad, unfit)), broken)))
+        place.ingest()
+
+    def test_no_secret_of_a_url_comes_into_a_log_an_event_a_check_or_a_table(
+        self, signed: Place, server: Server, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        (server.folder / "b.mp4").unlink()
+        assert download(signed) is None
+        assert signed.clip("a").exists(), "the URLs still work"
+        assert sorted(path for path in server.requests) == ["/a.mp4?sig=SECRET", "/b.mp4?sig=SECRET"]
+        signed.ingest()
+        read = build_definitions(signed.settings).resolve_job_def(INGEST).execute_in_process(instance=signed.instance)
+        checks = {evaluation.check_name: evaluation.description for evaluation in read.get_asset_check_evaluations()}
+        assert "404" in (checks["downloads_work"] or "")
+        runs = [run.run_id for run in signed.instance.get_runs()]
+        events = [dg.serialize_value(event) for run in runs for event in signed.instance.all_logs(run)]
+        assert any("b.mp4?sig=***: HTTP 404" in event for event in events), "the file is named all the same"
+        assert [event for event in events if "SECRET" in event] == []
+        tables = {path.name: pl.read_parquet(path) for path in signed.settings.data_root.rglob("*.parquet")}
+        assert {"clips.parquet", "rejects.parquet"} < tables.keys()
+        assert [name for name, table in tables.items() if "SECRET" in json.dumps(table.to_dicts(), default=str)] == []
+        printed = capfd.readouterr()
+        assert "SECRET" not in printed.out + printed.err
+
+    def test_a_url_that_is_signed_anew_is_tried_again_without_a_person(self, signed: Place, server: Server) -> None:
+        content = (server.folder / "b.mp4").rename(server.folder / "elsewhere")
+        download(signed)
+        assert known(signed)["b"] == (None, "HTTP 404 Not Found", True, 1)
+        content.rename(server.folder / "b.mp4")
+        self.sign(signed, server, "RENEWED")
+        assert download(signed) is None
+        assert server.requests[-1] == "/b.mp4?sig=RENEWED"
+        assert signed.clip("b").exists()
+
+    def test_a_url_that_its_manifest_has_no_longer_is_left_alone_and_the_others_are_fetched(
+        self, signed: Place, server: Server
+    ) -> None:
+        lines = signed.manifest.read_text().splitlines(keepends=True)
+        signed.manifest.write_text("".join(lines[1:]))
+        assert download(signed) is None
+        assert server.requests == ["/b.mp4?sig=SECRET"]
 
     def test_with_nothing_to_download_it_is_done(self, place: Place, server: Server) -> None:
         assert download(place) is None

@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 import random
 import signal
@@ -724,3 +725,51 @@ def test_an_interrupt_from_the_keyboard_ends_the_running_downloads_and_starts_no
     assert {path for path, _ in source.requests} == {"/first", "/second"}
     assert part_of(downloads[1].target).stat().st_size > 0
     assert not downloads[1].target.exists()
+
+
+def broken_headers(exchange: Exchange) -> None:
+    exchange.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nno header at all\r\n\r\nCONTENT")
+    exchange.close_connection = True
+
+
+def redirects_to_itself(exchange: Exchange) -> None:
+    says(302, {"Location": exchange.path})(exchange)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        sends(size=CUT),
+        says(404),
+        redirects_to_itself,
+        says(302, {"Location": "https://user:SECRET@[/clip.mp4"}),
+        says(302, {"Location": "ftp://user:SECRET@127.0.0.1/clip.mp4?sig=SECRET"}),
+        broken_headers,
+        hang_up,
+    ],
+    ids=["truncated", "not found", "redirects", "redirect to nowhere", "redirect to FTP", "broken headers", "hung up"],
+)
+def test_no_secret_of_a_url_is_in_what_a_failed_download_says_logs_and_leaves(
+    serve: Serve, target: Path, answer: Answer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    address = serve(answer).url("/clip.mp4?sig=SECRET").replace("://", "://user:SECRET@")
+    outcome = fetch(address, target, ONCE)
+    assert isinstance(outcome, DownloadFailed)
+    assert "SECRET" not in outcome.reason
+    assert "SECRET" not in caplog.text
+    left = [path.read_bytes() for path in target.parent.iterdir()]
+    assert [content for content in left if b"SECRET" in content] == []
+
+
+def test_what_a_hostile_server_says_is_a_reason_that_can_be_shown(serve: Serve, target: Path) -> None:
+    outcome = fetch(serve(says(200, {"Content-Encoding": "\x1b[2J\x9b2J"})).url(), target, ONCE)
+    assert isinstance(outcome, DownloadFailed)
+    assert outcome.reason == r"the server sent the file in the encoding \x1b[2J\x9b2J, unasked"
+
+
+def test_a_part_goes_on_only_from_the_same_query_although_queries_are_kept_nowhere(serve: Serve, target: Path) -> None:
+    source = serve(sends(size=CUT), sends())
+    assert isinstance(fetch(source.url("/get?id=1"), target, ONCE), DownloadFailed)
+    assert isinstance(fetch(source.url("/get?id=2"), target, ONCE), Downloaded)
+    assert source.ranges() == [None, None]

@@ -407,16 +407,16 @@ class TestWhatChanged:
 class TestToDownload:
     @pytest.fixture
     def waiting(self, disk: Disk) -> Dataset:
-        rows = [{"src": f"{clip}.mp4", "url": f"{URL}?{clip}"} for clip in ("a", "x", "y", "z")]
+        rows = [{"src": f"{clip}.mp4", "url": f"{URL}/{clip}"} for clip in ("a", "x", "y", "z")]
         return disk.jsonl(*rows, {"src": "no url.mp4"}, {"src": "x.mp4", "url": "https://elsewhere"})
 
     def _waiting(self, disk: Disk, *, retry_failed: bool = False) -> list[str]:
         found = to_download(disk.tables, retry_failed=retry_failed)
-        assert all(url == f"{URL}?{Path(src).stem}" for src, url in found)
+        assert all(url == f"{URL}/{Path(src).stem}" for src, url in found)
         return [str(Path(src).relative_to(disk.root / "k")) for src, _ in found]
 
     def _failed(self, disk: Disk, clip: str, url: str | None = None, **more: Any) -> None:
-        row = {"url": url or f"{URL}?{clip}", "size_bytes": None, "failure": "HTTP 503", "permanent": False, **more}
+        row = {"url": url or f"{URL}/{clip}", "size_bytes": None, "failure": "HTTP 503", "permanent": False, **more}
         disk.tables.downloads.append([{"src": str(disk.root / f"k/{clip}.mp4"), **row}])
 
     def test_missing_sources_with_an_address_wait(self, disk: Disk, waiting: Dataset) -> None:
@@ -430,7 +430,7 @@ class TestToDownload:
         assert self._waiting(disk) == ["x.mp4", "z.mp4"]
 
     def test_a_dataset_of_which_nothing_is_downloaded_yet_is_not_refused(self, disk: Disk) -> None:
-        disk.ingest(disk.jsonl(*({"src": f"{clip}.mp4", "url": f"{URL}?{clip}"} for clip in "xy")))
+        disk.ingest(disk.jsonl(*({"src": f"{clip}.mp4", "url": f"{URL}/{clip}"} for clip in "xy")))
         assert self._waiting(disk) == ["x.mp4", "y.mp4"]
         assert disk.listed() == {}
 
