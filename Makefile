@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The folder that the UI shows: the checkout when it has a frnr.toml, else the demo.
 DIR ?= $(if $(wildcard frnr.toml),.,demo)
 
-.PHONY: demo ui test lint bench lock clean
+.PHONY: demo ui test lint bench audit lock clean
 
 demo: .venv/installed
 	$(BIN)/frnr demo
@@ -26,6 +26,15 @@ lint: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m bench
 
+# Known vulnerabilities of what requirements.lock pins; without a database to ask, it says that it was skipped.
+audit: .audit-venv/installed
+	$(PYTHON) tools/audit.py .audit-venv/bin/pip-audit --requirement requirements.lock --no-deps --disable-pip
+
+.audit-venv/installed: requirements-audit.lock
+	$(PYTHON) -m venv .audit-venv
+	.audit-venv/bin/pip install --quiet --disable-pip-version-check --requirement requirements-audit.lock
+	@touch $@
+
 # Debian splits the part of Python that makes environments into a package of its own.
 .venv/installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=."; exit 1; }
@@ -38,12 +47,14 @@ bench: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# One lock for every supported Python, with markers where they differ and without the address of any registry.
+# Each lock is for every supported Python, with markers where they differ and without the address of any registry.
+COMPILE := .lock-venv/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 lock:
 	$(PYTHON) -m venv .lock-venv
 	.lock-venv/bin/pip install --quiet uv
-	.lock-venv/bin/uv pip compile --quiet --universal --python-version 3.11 --group dev pyproject.toml \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
+	$(COMPILE) --group dev pyproject.toml --output-file requirements.lock
+	$(COMPILE) --group audit --output-file requirements-audit.lock
 
 clean:
-	rm -rf .venv .lock-venv .dagster demo build *.egg-info
+	rm -rf .venv .lock-venv .audit-venv .dagster demo build *.egg-info
