@@ -25,6 +25,7 @@ from frnr_assets.engine.scratch import scratch_folder
 from frnr_assets.engine.stepwise import Runners, Stepwise
 from frnr_assets.engine.workshop import local_pool, open_engine
 from frnr_assets.media.process import ToolError
+from frnr_assets.media.source import SourceRules
 from frnr_assets.media.steps import NrSourceGeometry, Runner, build_decode_command, probe_geometry
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import vmaf_settings
@@ -47,6 +48,7 @@ __all__ = [
     "NrInputRow",
     "NrSourceGeometry",
     "NrToFrAdapter",
+    "SourceRules",
     "build_decode_command",
     "probe_geometry",
 ]
@@ -72,6 +74,7 @@ class CorpusOptions:
         vmaf_bin: the ``vmaf`` executable.
         cores: pieces of work at once; None for the cores that this process may use.
         memory_gib: memory for them in GiB; None for 70 % of what is available.
+        rules: which files may be sources.
     """
 
     encoder: str = DEFAULT_ENCODER
@@ -88,6 +91,7 @@ class CorpusOptions:
     vmaf_bin: str = "vmaf"
     cores: int | None = None
     memory_gib: float | None = None
+    rules: SourceRules = field(default_factory=SourceRules)
 
 
 @dataclass(frozen=True)
@@ -312,6 +316,7 @@ class NrToFrAdapter:
                 path=options.vmaf_bin if backend else None,
                 args=() if backend in {None, "cli"} else ("--backend", str(backend)),
             ),
+            rules=options.rules,
             ffmpeg_path=options.ffmpeg_bin,
         )
 

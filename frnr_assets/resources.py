@@ -20,6 +20,7 @@ from frnr_assets.media.source import CONTAINERS, Container, SourceRules
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafSettings, vmaf_settings
 from frnr_assets.settings import Settings
+from frnr_assets.words import harmless_lines
 
 
 class FFmpegResource(dg.ConfigurableResource["FFmpegResource"]):
@@ -193,20 +194,23 @@ class Workshop:
             ) as engine:
                 yield engine
         except ToolError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from error
+            raise dg.Failure(description=harmless_lines(str(error)), allow_retries=False) from error
         except OSError as error:
             what = f"{error.strerror or error}: {error.filename or self.tables.data_root}"
             what_to_do = "make space" if error.errno == errno.ENOSPC else "mend it"
             raise dg.Failure(
-                description=f"{what}. What is recorded stays; {what_to_do} and launch the rest again",
+                description=harmless_lines(f"{what}. What is recorded stays; {what_to_do} and launch the rest again"),
                 allow_retries=False,
             ) from error
 
 
-def resources_from(settings: Settings) -> dict[str, object]:
-    """Configure every resource from frnr.toml."""
+def resources_from(settings: Settings) -> dict[str, dg.ResourceDefinition]:
+    """Configure every resource from frnr.toml, and from nowhere else.
+
+    A run cannot configure them: whoever can launch one would choose which program is started, and where it writes.
+    """
     rules = settings.source_rules()
-    return {
+    configured: dict[str, object] = {
         "sources": SourcesResource(
             roots=[str(root) for root in rules.roots or ()],
             containers=list(settings.containers),
@@ -247,3 +251,4 @@ def resources_from(settings: Settings) -> dict[str, object]:
         ),
         "compute": ComputeResource(cores=settings.cores, memory_gib=settings.memory_gib),
     }
+    return {name: dg.ResourceDefinition.hardcoded_resource(resource) for name, resource in configured.items()}

@@ -27,7 +27,7 @@ from frnr_assets.adapter import (
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.vocabulary import CANONICAL6_FEATURES
 from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, processes_of, wrap
-from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
+from frnr_assets_tests.conftest import RULES, SMALL_SCENE, MakeClip
 from frnr_assets_tests.media.test_golden import TOLERANCE, golden_rows
 
 Row = dict[str, Any]
@@ -46,7 +46,7 @@ def measurements(rows: list[Row]) -> list[Row]:
 
 def adapter_in(folder: Path, **settings: Any) -> NrToFrAdapter:
     """An adapter whose folders are below one of the test's own."""
-    options = {"encode_dir": folder / "encodes", "cores": 2, **settings.pop("options", {})}
+    options = {"encode_dir": folder / "encodes", "cores": 2, "rules": RULES, **settings.pop("options", {})}
     given = {"crf_sweep": SWEEP, "scratch_dir": folder / "scratch", **settings}
     return NrToFrAdapter(options=CorpusOptions(**options), **given)
 

@@ -171,7 +171,7 @@ class TestFailures:
         failures = json_lines(project.failures)
         assert {tuple(failure) for failure in failures} == {("src", "crf", "reason", "detail")}
         reasons = {failure["src"]: failure["reason"] for failure in failures if failure["src"] is not None}
-        assert "could not be probed" in reasons[str(ours / "broken.mp4")]
+        assert "no video of a known container" in reasons[str(ours / "broken.mp4")]
         assert "no file" in reasons[str(ours / "gone.mp4")] or "not there" in reasons[str(ours / "gone.mp4")]
         assert any("no JSON" in failure["detail"] for failure in failures)
 

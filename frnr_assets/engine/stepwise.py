@@ -19,7 +19,7 @@ from frnr_assets.media.moments import mean_and_std
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
 from frnr_assets.media.reference import DURATION_GUESS_S, Reference, read_frame_log, shot_durations, working_format
 from frnr_assets.media.score import Score, read_vmaf_log, score_distortions
-from frnr_assets.media.source import ClipUnusable, Fingerprint, fingerprint
+from frnr_assets.media.source import ClipUnusable, Fingerprint, SourceRules, fingerprint
 from frnr_assets.media.steps import (
     NrSourceGeometry,
     Runner,
@@ -107,7 +107,7 @@ class Stepwise:
     def _decode(self, geometry: NrSourceGeometry) -> Reference:
         frame_log = self.folder / "frames.log"
         found = fingerprint(self.source, self.tools.rules)
-        self._run_decode(self.source, self.reference_yuv, geometry, frame_log)
+        self._run_decode(self.source, self.reference_yuv, geometry, frame_log, self.tools.rules)
         probe = geometry.probe()
         working = working_format(probe, self.tools.encode.encoder)
         frames = count_frames(self.reference_yuv, working, "ffmpeg decode")
@@ -205,7 +205,7 @@ class Stepwise:
         # The encode is in the working format already.
         encoded = replace(geometry, width=working.width, height=working.height, pix_fmt=working.pix_fmt)
         distortion_yuv, log = folder / "distortion.yuv", folder / "vmaf.json"
-        self._run_decode(encode, distortion_yuv, encoded, None)
+        self._run_decode(encode, distortion_yuv, encoded, None, None)
         frames = count_frames(distortion_yuv, working, "ffmpeg decode")
         if frames != part.frames:
             raise ToolError(f"{part.frames} frames were encoded, {frames} came out of the encode")
@@ -253,7 +253,14 @@ class Stepwise:
             vmaf = replace(vmaf, tool=open_tool(vmaf.tool, vmaf.models.models, self._own)[0])
         return open_ffmpeg(self.ffmpeg_bin, self._own), vmaf
 
-    def _run_decode(self, source: Path, out_yuv: Path, geometry: NrSourceGeometry, frame_log: Path | None) -> None:
+    def _run_decode(
+        self,
+        source: Path,
+        out_yuv: Path,
+        geometry: NrSourceGeometry,
+        frame_log: Path | None,
+        rules: SourceRules | None,
+    ) -> None:
         argv = build_decode_command(
             source if self.runners.decode else source.absolute(),
             out_yuv,
@@ -261,6 +268,7 @@ class Stepwise:
             ffmpeg_bin=self._ffmpeg,
             encoder=self.tools.encode.encoder.name,
             frame_log=frame_log,
+            rules=rules,
         )
         frames = geometry.framerate * (geometry.duration_s or DURATION_GUESS_S)
         runner = self.runners.decode or self._own_runner(geometry.width, geometry.height, frames)

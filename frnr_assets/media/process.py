@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from frnr_assets.words import harmless_lines
+
 STDOUT_LIMIT_BYTES = 1 << 20
 STDERR_LIMIT_BYTES = 64 << 10
 
@@ -250,7 +252,7 @@ class ToolRunner:
             argv=tuple(argv),
             returncode=process.returncode,
             stdout=said.decode(errors="replace"),
-            stderr=stderr[-STDERR_LIMIT_BYTES:].decode(errors="replace"),
+            stderr=_shown(stderr),
             stderr_is_whole=len(stderr) <= STDERR_LIMIT_BYTES,
             wall_s=time.monotonic() - started,
             cpu_s=usage.ru_utime + usage.ru_stime,
@@ -299,6 +301,12 @@ class ToolRunner:
             self._cancelled = True
             for pid in self._running:
                 _kill(pid)
+
+
+def _shown(stderr: bytearray | bytes) -> str:
+    """Return the end of what a program said, without what would steer a terminal."""
+    # Cut once more, because escapes are longer than what they stand for.
+    return harmless_lines(stderr[-STDERR_LIMIT_BYTES:].decode(errors="replace"))[-STDERR_LIMIT_BYTES:]
 
 
 def _files(descriptors: Sequence[int]) -> tuple[tuple[int, str], ...]:

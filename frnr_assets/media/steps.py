@@ -203,6 +203,7 @@ def build_decode_command(
     ffmpeg_bin: str = "ffmpeg",
     encoder: str = LIBX264.name,
     frame_log: Path | None = None,
+    rules: SourceRules | None = None,
 ) -> list[str]:
     """Return the command that decodes a source to raw frames in the working format: each frame once, as coded.
 
@@ -213,6 +214,7 @@ def build_decode_command(
         ffmpeg_bin: the ffmpeg.
         encoder: decides the working format, together with libvmaf.
         frame_log: where each frame's shot change score is written; None for nowhere.
+        rules: which files may be sources; None for the default rules.
 
     Raises:
         ToolError: the geometry is not plausible, or the encoder is not known.
@@ -221,7 +223,7 @@ def build_decode_command(
     working = working_format(geom.probe(), _encoder(encoder))
     shots = f",{shot_filters(_in_filter(frame_log))}" if frame_log else ""
     return [
-        *(ffmpeg_bin, *GLOBAL_ARGS, *input_options(SourceRules()), "-i", _named(source), "-map", "0:V:0"),
+        *(ffmpeg_bin, *GLOBAL_ARGS, *input_options(rules or SourceRules()), "-i", _named(source), "-map", "0:V:0"),
         *("-vf", f"{working.filters}{shots}", "-fps_mode", "passthrough"),
         *("-f", "rawvideo", "-pix_fmt", working.pix_fmt, str(out_yuv)),
     ]

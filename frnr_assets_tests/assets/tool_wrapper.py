@@ -5,12 +5,14 @@ from pathlib import Path
 
 _SCRIPT = """\
 #!/bin/sh
-case "$*" in *" -crf "*) echo "$*" >> {folder}/encodes.log ;; esac
-if test -e {folder}/fail && echo "$*" | grep -q -e "$(cat {folder}/fail)"; then
+# Sources come as descriptors: their paths are put before the arguments.
+said="$(for number in /proc/$$/fd/*; do readlink "$number"; done | tr '\n' ' ') $*"
+case "$*" in *" -crf "*) echo "$said" >> {folder}/encodes.log ;; esac
+if test -e {folder}/fail && echo "$said" | grep -q -e "$(cat {folder}/fail)"; then
     echo "[error] told to fail" >&2
     exit 1
 fi
-if test -e {folder}/hang && echo "$*" | grep -q -e "$(cat {folder}/hang)"; then exec sleep 600; fi
+if test -e {folder}/hang && echo "$said" | grep -q -e "$(cat {folder}/hang)"; then exec sleep 600; fi
 exec {ffmpeg} "$@"
 """
 
@@ -60,7 +62,8 @@ def processes_of(folder: Path) -> list[int]:
             working_folder = (process / "cwd").readlink()
         except OSError:
             continue
-        is_tool = command.startswith(("sleep 600", "prlimit", "setpriv")) or "ffmpeg" in command.split(" ")[0]
+        starting = ("sleep 600", "prlimit", "setpriv", "unshare")
+        is_tool = command.startswith(starting) or "ffmpeg" in command.split(" ")[0]
         if is_tool and (str(folder) in command or working_folder.is_relative_to(folder)):
             found.append(int(process.name))
     return found
