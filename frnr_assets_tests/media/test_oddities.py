@@ -41,6 +41,11 @@ class Upload:
         return ("-f", "rawvideo", "-pix_fmt", working.pix_fmt, "-s", size, "-r", str(self.reference.probe.rate))
 
     @property
+    def marked(self) -> str:
+        """The filter that says of raw frames what an encode of them says of its range."""
+        return f"setparams=range={self.reference.probe.color_range}"
+
+    @property
     def adjustments(self) -> tuple[str, ...]:
         probe, working = self.reference.probe, self.reference.working
         coded, size = f"{probe.width}x{probe.height}", f"{working.width}x{working.height}"
@@ -112,7 +117,7 @@ def test_an_encode_that_keeps_every_picture_scores_as_the_picture_itself(
     upload: Upload, encode: EncodeClip, toolchain: Toolchain, plain_ffmpeg: PlainFFmpeg, tmp_path: Path
 ) -> None:
     lossless, log = tmp_path / "lossless.mp4", tmp_path / "itself.json"
-    itself = f"split=3[a][b][kept];[a][b]libvmaf=log_fmt=json:log_path={log}[scored]"
+    itself = f"{upload.marked},split=3[a][b][kept];[a][b]libvmaf=log_fmt=json:log_path={log}[scored]"
     raw = (*upload.raw_format, "-i", upload.raw, "-filter_complex", itself)
     plain_ffmpeg(*raw, "-map", "[kept]", *LOSSLESS, lossless, "-map", "[scored]", "-f", "null", "-")
     lossy = encode(upload.source, upload.reference, 34)
@@ -135,8 +140,8 @@ def test_pictures_of_another_time_or_range_do_not_score_as_exact(
     frames, one = upload.raw.read_bytes(), upload.reference.working.frame_bytes
     changed, distortion = tmp_path / "changed.yuv", tmp_path / "changed.mp4"
     changed.write_bytes(frames[-one:] + frames[:-one] if change == "one frame late" else frames)
-    other = ("-vf", "scale=in_range=limited:out_range=full") if change == "another range" else ()
-    plain_ffmpeg(*upload.raw_format, "-i", changed, *other, *LOSSLESS, distortion)
+    other = "scale=in_range=limited:out_range=full," if change == "another range" else ""
+    plain_ffmpeg(*upload.raw_format, "-i", changed, "-vf", f"{other}{upload.marked}", *LOSSLESS, distortion)
     (found,) = score(upload, [distortion], toolchain, tmp_path)
     # Not that it scores lower: VMAF takes more contrast for a better picture.
     assert all(abs(value - 1) > 10 * OFF_ONE for name in ONES[:2] for value in found.features[name])
