@@ -214,7 +214,7 @@ FORMATS = (
         X264_RGB,
         "format=rgb24",
         pix_fmt="yuv444p",
-        adjustments=(converted("gbrp", "yuv444p"),),
+        adjustments=(converted("gbrp", "yuv444p in limited-range BT.709"),),
     ),
     OddClip(
         "RGB vp9",
@@ -224,7 +224,7 @@ FORMATS = (
         coded=ODD,
         size=ODD,
         pix_fmt="yuv444p",
-        adjustments=(converted("gbrp", "yuv444p"),),
+        adjustments=(converted("gbrp", "yuv444p in limited-range BT.709"),),
     ),
     OddClip(
         "RGB 12 bits",
@@ -232,7 +232,7 @@ FORMATS = (
         X265,
         "format=gbrp12le",
         pix_fmt="yuv444p10le",
-        adjustments=(converted("gbrp12le", "yuv444p10le"),),
+        adjustments=(converted("gbrp12le", "yuv444p10le in limited-range BT.709"),),
     ),
 )
 
@@ -394,10 +394,10 @@ TIMES = (
     ),
     # ffmpeg closes gaps of ten seconds and more in transport streams.
     OddClip(
-        "a gap of an hour ts",
+        "a gap of a minute ts",
         "clip.ts",
         (*X264, *NO_B),
-        steps=((*COPY, *shifted("T+gte(T,22500)*3600*90000"), "clip.ts"),),
+        steps=((*COPY, *shifted("T+gte(T,22500)*60*90000"), "clip.ts"),),
     ),
     OddClip(
         "a gap motion jpeg",

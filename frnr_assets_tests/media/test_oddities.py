@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from frnr_assets.media.probe import ClipUnusable
-from frnr_assets.media.reference import KEPT_FILES, Reference, decode_reference, fingerprint
+from frnr_assets.media.reference import KEPT_FILES, Reference, decode_reference
 from frnr_assets.media.score import Score, score_distortions
+from frnr_assets.media.source import ClipUnusable, SourceRules, fingerprint
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets_tests.conftest import MakeClip
 from frnr_assets_tests.media.conftest import DecodeClip, EncodeClip, PlainFFmpeg
@@ -20,6 +20,7 @@ from frnr_assets_tests.media.odd_table import ODD_CLIPS, REFUSED
 # libvmaf reckons in whole numbers: ADM and VIF of a picture and itself come out as much as 4e-6 off one. (On frames of
 # 32 pixels and less it is up to 2e-2; no clip here is so small.)
 OFF_ONE = 1e-5
+AS_SHIPPED = SourceRules()
 LOSSLESS = ("-c:v", "libx264", "-preset", "ultrafast", "-qp", "0", "-threads", "1")
 ONES = ("adm2", "vif_scale0", "vif_scale1", "vif_scale2", "vif_scale3")
 
@@ -45,14 +46,6 @@ class Upload:
         """The filter that says of raw frames what an encode of them says of its range."""
         return f"setparams=range={self.reference.probe.color_range}"
 
-    @property
-    def adjustments(self) -> tuple[str, ...]:
-        probe, working = self.reference.probe, self.reference.working
-        coded, size = f"{probe.width}x{probe.height}", f"{working.width}x{working.height}"
-        cropped = f"cropped from {coded} to {size}" if size != coded else ""
-        converted = f"converted from {probe.pix_fmt} to {working.pix_fmt}" if working.pix_fmt != probe.pix_fmt else ""
-        return tuple(filter(None, (cropped, converted)))
-
 
 @pytest.fixture(scope="module", params=ODD_CLIPS, ids=lambda clip: clip.odd)
 def upload(
@@ -70,11 +63,12 @@ def upload(
 def decode_upload(clip: OddClip, first: Path, source: Path, toolchain: Toolchain, scratch: Path) -> Upload:
     reference = decode_reference(
         source,
-        fingerprint(source),
+        fingerprint(source, AS_SHIPPED),
         ffmpeg=toolchain.ffmpeg,
         encoder=toolchain.settings.encoder,
         runner=toolchain.runner,
         limits=toolchain.limits,
+        rules=AS_SHIPPED,
         scratch=scratch,
         keep="yuv",
     )
@@ -95,6 +89,7 @@ def score(upload: Upload, distortions: Sequence[Path], toolchain: Toolchain, scr
         ffmpeg=toolchain.ffmpeg,
         runner=toolchain.runner,
         limits=toolchain.limits,
+        rules=AS_SHIPPED,
         scratch=scratch,
     )
 
@@ -104,7 +99,7 @@ def test_every_frame_counts_once_and_as_it_was_coded(upload: Upload, plain_ffmpe
     working = reference.working
     assert reference.frames == clip.frames
     assert ((working.width, working.height), working.pix_fmt) == (clip.size, clip.pix_fmt)
-    assert upload.adjustments == clip.adjustments
+    assert reference.adjustments == clip.adjustments
     assert reference.variable_frame_rate == clip.variable
     assert {fact: getattr(reference.probe, fact) for fact in clip.facts} == clip.facts
     assert hashlib.md5(upload.raw.read_bytes(), usedforsecurity=False).hexdigest() == reference.frames_md5
@@ -171,5 +166,5 @@ def test_a_clip_without_a_right_row_is_refused_with_the_reason(
 ) -> None:
     _, source = make_odd_clip(clip, tmp_path, make_clip, plain_ffmpeg)
     with pytest.raises(ClipUnusable) as problem:
-        decode(source)
+        decode(source, AS_SHIPPED)
     assert problem.value.reason.startswith(reason)
