@@ -517,7 +517,75 @@ CODECS = (
     ),
 )
 
-ODD_CLIPS = (*SIZES, *FORMATS, *ALPHA, *GEOMETRY, *EDITS, *TIMES, *STREAMS, *CODECS)
+
+UNEVEN = "settb=1/24000,setpts=(N+floor(N/5)*2)*1000"
+AS_TIMED: Args = ("-fps_mode", "passthrough", "-enc_time_base", "1:24000")
+
+FAILING = (
+    OddClip(
+        "times in disorder mkv",
+        "clip.mkv",
+        (*X264, *NO_B),
+        variable=True,
+        steps=((*COPY, *AS_THEY_ARE, "-bsf:v", "setts=dts=DTS-1000:pts='PTS+100*eq(mod(N,3),1)'", "clip.mkv"),),
+    ),
+    OddClip(
+        "times run backwards",
+        "clip.webm",
+        VP9,
+        variable=True,
+        steps=((*COPY, *AS_THEY_ARE, "-bsf:v", "setts=dts=DTS-1000:pts='1000-PTS'", "clip.webm"),),
+    ),
+    OddClip(
+        "a gap of a minute ts, b-frames",
+        "clip.ts",
+        X264,
+        variable=True,
+        steps=((*COPY, *shifted("T+gte(T,22500)*60*90000"), "clip.ts"),),
+    ),
+    OddClip(
+        "three frames at once",
+        "clip.mp4",
+        (*X264, *NO_B, *AS_TIMED),
+        "settb=1/24000,setpts=floor(N/3)*3000+mod(N\\,3)",
+        variable=True,
+    ),
+    OddClip(
+        "constant luminance",
+        "clip.mp4",
+        X264,
+        steps=((*COPY, "-bsf:v", "h264_metadata=matrix_coefficients=10", "clip.mp4"),),
+    ),
+    OddClip(
+        "YCgCo",
+        "clip.mp4",
+        X264,
+        f"{FULL},format=yuvj420p",
+        steps=((*COPY, "-bsf:v", "h264_metadata=matrix_coefficients=8", "clip.mp4"),),
+        adjustments=(converted("yuvj420p", "yuv420p"),),
+    ),
+    OddClip(
+        "ICtCp 12 bits",
+        "clip.mp4",
+        X265,
+        "format=yuv420p12le,setparams=range=tv:color_primaries=bt2020:colorspace=ictcp:color_trc=smpte2084",
+        pix_fmt="yuv420p10le",
+        adjustments=(converted("yuv420p12le", "yuv420p10le"),),
+    ),
+    OddClip(
+        "recorded by a browser, uneven",
+        "clip.webm",
+        (*VP8, *AS_TIMED, "-seekable", "0"),
+        UNEVEN,
+        steps=(without_durations,),
+        filmed=60,
+        frames=60,
+        variable=True,
+    ),
+    OddClip("uneven ts", "clip.ts", (*X264, *NO_B, *AS_TIMED), UNEVEN, filmed=60, frames=60, variable=True),
+)
+
+ODD_CLIPS = (*SIZES, *FORMATS, *ALPHA, *GEOMETRY, *EDITS, *TIMES, *STREAMS, *CODECS, *FAILING)
 
 # Clips from which no row can be made, and why.
 REFUSED = (
