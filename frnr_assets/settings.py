@@ -16,7 +16,7 @@ from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError
 from frnr_assets.media.reference import KeptFormat
-from frnr_assets.media.source import CODECS, CONTAINERS, SMALLEST_SIDE, Container, SourceRules
+from frnr_assets.media.source import CODECS, CONTAINERS, DEFAULT_MIN_SIDE, SMALLEST_SIDE, Container, SourceRules
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafBackend, VmafSettings, is_path, vmaf_settings
 from frnr_assets.vocabulary import (
@@ -82,7 +82,7 @@ class Settings(BaseModel):
     max_seconds: float = Field(600.0, gt=0, description="duration of the longest clip, in seconds")
     max_streams: int = Field(16, ge=1, description="streams of any kind in one file")
     min_side: int = Field(
-        SMALLEST_SIDE, ge=SMALLEST_SIDE, description="pixels of a frame's shortest side after the crop"
+        DEFAULT_MIN_SIDE, ge=SMALLEST_SIDE, description="pixels of a frame's shortest side after the crop"
     )
     accept_damaged: bool = Field(
         default=False,

@@ -267,6 +267,7 @@ REFERENCES_SCHEMA: Final = pa.schema(
         _field("color_range", pa.string(), "tv, pc or unspecified", nullable=True),
         _field("color_transfer", pa.string(), "transfer characteristics (H.273)", nullable=True),
         _field("color_primaries", pa.string(), "colour primaries (H.273)", nullable=True),
+        _field("color_matrix", pa.string(), "matrix coefficients (H.273)", nullable=True),
         _field("shot_count", pa.int32(), "shots (ffmpeg scdet, threshold 10)", nullable=True),
         _field("shot_avg_duration_s", pa.float64(), "mean shot duration in seconds", nullable=True),
         _field("shot_duration_std_s", pa.float64(), "population standard deviation of shot durations", nullable=True),

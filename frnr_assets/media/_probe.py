@@ -14,6 +14,23 @@ from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, ColorTrc
 from av.video.stream import VideoStream
 
+# H.273, by the names that ffmpeg has for them. PyAV has names of swscale's own.
+_MATRICES = {
+    0: "gbr",
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    8: "ycgco",
+    9: "bt2020nc",
+    10: "bt2020c",
+    11: "smpte2085",
+    12: "chroma-derived-nc",
+    13: "chroma-derived-c",
+    14: "ictcp",
+}
+
 
 def describe_pix_fmt(name: str) -> tuple[str, int]:
     """Return the chroma subsampling, as in "420", "gray" or "rgb", and the bits per sample of a pixel format.
@@ -77,6 +94,7 @@ def _probe(options: str, max_streams: str, *decoders: str) -> dict[str, object]:
             "color_range": {1: "tv", 2: "pc"}.get(codec.color_range, "unspecified"),
             "color_transfer": _name(ColorTrc, codec.color_trc),
             "color_primaries": _name(ColorPrimaries, codec.color_primaries),
+            "color_matrix": _MATRICES.get(codec.colorspace, "unspecified"),
         }
 
 

@@ -38,7 +38,7 @@ _CHANGED_LINE = re.compile(r"Avoiding reinit")
 # A decoder that may not be opened, of a stream that nobody asked for. Without that of the video ffmpeg fails.
 _NOT_OPENED_LINE = re.compile(r"\[error\] Codec \(\S+\) not on whitelist '")
 
-FORMAT_CHANGES = "the stream changes its frame size or pixel format in the middle"
+FORMAT_CHANGES = "the stream changes its frame size, pixel format or colours in the middle"
 LOG_TOO_LONG = "its log is too long to be read to its end"
 
 

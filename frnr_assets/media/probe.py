@@ -12,10 +12,6 @@ from frnr_assets.media.process import ToolFailed, ToolRunner
 from frnr_assets.media.source import ClipUnusable, Fingerprint, SourceRules, codec_of, open_source
 
 PROBE_TIMEOUT_S = 60.0
-# x264's CRF and libvmaf's motion both assume a plausible frame rate. Outside these frames per second a rate is the
-# artefact of a broken header.
-MIN_RATE, MAX_RATE = 1, 240
-
 _HDR_TRANSFERS = {"smpte2084": "pq", "arib-std-b67": "hlg"}
 
 
@@ -31,11 +27,12 @@ class Probe:
         pix_fmt: ffmpeg's name of the pixel format.
         chroma: "420", "422", "444", "440", "411", "410", "gray" or "rgb".
         bit_depth: bits per sample.
-        rate: average frame rate in frames per second, the clip's nominal rate R.
+        rate: average frame rate in frames per second; 0 when the container does not say.
         stream_duration_s: duration of the video stream in seconds; None when the container does not say.
         color_range: "tv", "pc" or "unspecified".
         color_transfer: transfer characteristics (H.273), or "unspecified".
         color_primaries: colour primaries (H.273), or "unspecified".
+        color_matrix: matrix coefficients (H.273), or "unspecified".
     """
 
     container: str
@@ -50,6 +47,7 @@ class Probe:
     color_range: str
     color_transfer: str
     color_primaries: str
+    color_matrix: str = "unspecified"
 
     @property
     def hdr_transfer(self) -> str:
@@ -73,7 +71,7 @@ def probe_source(source: Path, runner: ToolRunner, rules: SourceRules, found: Fi
 
     Raises:
         ClipUnusable: it may not be a source, is no video, has no video stream or more streams, pixels or seconds than
-            the rules allow, a codec that they do not, no plausible frame rate; or the demuxer crashed or hung.
+            the rules allow, a codec that they do not; or the demuxer crashed or hung.
         ToolFailed: the probe was killed from outside, or the file is missing or another one.
     """
     descriptor = open_source(source, rules, found)
@@ -108,10 +106,6 @@ def probe_source(source: Path, runner: ToolRunner, rules: SourceRules, found: Fi
 
 
 def _refuse_implausible(probe: Probe, rules: SourceRules) -> None:
-    if not MIN_RATE <= probe.rate <= MAX_RATE:
-        raise ClipUnusable(
-            f"its average frame rate, {float(probe.rate):g}, is not within {MIN_RATE} to {MAX_RATE} per second"
-        )
     if probe.width * probe.height > rules.max_pixels:
         raise ClipUnusable(
             f"its frames of {probe.width}x{probe.height} have more pixels than the {rules.max_pixels} that max_pixels "

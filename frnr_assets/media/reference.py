@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal
@@ -13,11 +13,18 @@ from frnr_assets.media.ffmpeg import FFmpeg, complaints, progress_frames, run_ff
 from frnr_assets.media.moments import mean_and_std
 from frnr_assets.media.probe import Probe, probe_source
 from frnr_assets.media.process import TimeLimits, ToolFailed, ToolResult, ToolRunner, refuse_without_space
-from frnr_assets.media.source import SMALLEST_SIDE, ClipUnusable, Fingerprint, SourceRules, open_source
+from frnr_assets.media.source import DEFAULT_MIN_SIDE, ClipUnusable, Fingerprint, SourceRules, open_source
 from frnr_assets.vocabulary import FULL_CLIP, sample_mode
 
 # The threshold that ffmpeg's scdet documents as a good one, in per cent of the largest possible frame difference.
 SHOT_CHANGE_SCORE = 10.0
+# x264's CRF and libvmaf's motion both assume a plausible frame rate. Outside these frames per second a rate is the
+# artefact of a broken header, or of a broken clock.
+MIN_RATE, MAX_RATE = 1, 240
+# How far the duration by the stated rate may be from that by the frames' times: this part of it, and so many frames.
+_RATE_TOLERANCE, _RATE_SLACK_FRAMES = 0.1, 2
+# For a decode whose rate is not known before its end.
+_RATE_GUESS = Fraction(25)
 # For the time limit of a decode whose container does not say how long it is.
 DURATION_GUESS_S = 60.0
 
@@ -30,6 +37,8 @@ _KEPT_ARGS: Mapping[KeptFormat, tuple[str, ...]] = {
 
 _FRAME_LOG = "frames.log"
 _SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
+# The matrices that swscale knows; with another it refuses to convert anything, also what no matrix matters for.
+_SWSCALE_MATRICES = {"unspecified", "bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"}
 _NEAREST_CHROMA = {"gray": "420", "410": "420", "411": "422", "440": "444", "rgb": "444"}
 _FRAME_LINE = re.compile(
     r"^frame:\d+\s+pts:\S+\s+pts_time:(?P<time>\S+)\nlavfi\.scd\.score=(?P<score>\S+)$", re.MULTILINE
@@ -69,7 +78,7 @@ class WorkingFormat:
         return int(self.width * self.height * samples * (2 if self.bit_depth > 8 else 1))
 
 
-def working_format(probe: Probe, encoder: Encoder, min_side: int = SMALLEST_SIDE) -> WorkingFormat:
+def working_format(probe: Probe, encoder: Encoder, min_side: int = DEFAULT_MIN_SIDE) -> WorkingFormat:
     """Choose the format nearest to the source's that the encoder and libvmaf both take.
 
     The frame is cropped at its right and lower edges to whole chroma samples; the bit depth is kept or else the
@@ -99,6 +108,8 @@ def working_format(probe: Probe, encoder: Encoder, min_side: int = SMALLEST_SIDE
     if pix_fmt != probe.pix_fmt:
         # Without these flags swscale's result depends on the machine's instruction set.
         scale = "scale=flags=bicubic+accurate_rnd+full_chroma_int+bitexact"
+        if probe.color_matrix not in _SWSCALE_MATRICES and probe.chroma != "rgb":
+            filters.append("setparams=colorspace=unknown")
         if probe.chroma == "rgb":
             filters.append(f"{scale}:out_color_matrix=bt709:out_range=limited")
         elif probe.chroma == "gray":
@@ -109,6 +120,10 @@ def working_format(probe: Probe, encoder: Encoder, min_side: int = SMALLEST_SIDE
             filters.append(f"{scale}:in_range={kept}:out_range={kept}")
     filters.append(f"format={pix_fmt}")
     return WorkingFormat(width, height, pix_fmt, ",".join(filters))
+
+
+# The time base of what comes out is that of the filters: by a guess of the frame rate, frames would collide.
+FILTERED_TIMES = ("-enc_time_base", "filter")
 
 
 def index_timing(rate: Fraction) -> str:
@@ -235,43 +250,32 @@ def decode_reference(
     """
     probe = probe_source(source, runner, rules, found)
     working = working_format(probe, encoder, rules.min_side)
-    decode = _Decode(source, found, probe, working, ffmpeg, runner, limits, rules, scratch, keep)
-    try:
-        try:
-            result = decode.run(damaged=False)
-        except ToolFailed as error:
-            if error.blameless or error.timed_out or not rules.accept_damaged:
-                raise
-            result = decode.run(damaged=True)
-    except ToolFailed as error:
-        if error.blameless or error.result is None:
-            raise
-        raise ClipUnusable(error.reason, error.detail) from error
-    frame_scores = read_frame_log(scratch / _FRAME_LOG)
-    md5 = re.search(r"^MD5=([0-9a-f]{32})$", result.stdout, re.MULTILINE)
-    if progress_frames(result) != len(frame_scores):
-        # The metadata filter says nothing of a log that it could not write.
-        refuse_without_space(scratch)
-        raise ToolFailed(f"decode failed: {progress_frames(result)} frames, but {len(frame_scores)} in the log", result)
-    if not frame_scores or md5 is None:
-        raise ClipUnusable("decode failed: it has no frame", result.stderr)
-    if len(frame_scores) > rules.max_frames:
-        raise ClipUnusable(f"it has more frames than the {rules.max_frames} that max_frames allows")
+    stated = probe.rate if MIN_RATE <= probe.rate <= MAX_RATE else None
+    decode = _Decode(source, found, probe, working, stated or _RATE_GUESS, ffmpeg, runner, limits, rules, scratch, keep)
+    decoded = decode.run()
+    rate = nominal_rate(stated, decoded.times)
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise ClipUnusable(
+            f"its average frame rate, {float(probe.rate or rate):g}, is not within {MIN_RATE} to {MAX_RATE} per second"
+        )
+    if keep and rate != decode.rate:
+        decoded = replace(decode, rate=rate).run()
+    probe = replace(probe, rate=rate)
     if not found.still_holds(source):
         raise ToolFailed("it changed while it was read")
-    shots = shot_durations([score for _, score in frame_scores], probe.rate)
+    shots = shot_durations(decoded.scores, rate)
     shot_avg, shot_std = mean_and_std(shots)
     reference = Reference(
         fingerprint=found,
         probe=probe,
         working=working,
-        frames=len(frame_scores),
-        frames_md5=md5[1],
-        variable_frame_rate=_is_variable([time for time, _ in frame_scores], probe.rate),
+        frames=len(decoded.times),
+        frames_md5=decoded.md5,
+        variable_frame_rate=_is_variable(decoded.times, rate),
         shot_count=len(shots),
         shot_avg_duration_s=shot_avg,
         shot_duration_std_s=shot_std,
-        decode_errors=tuple(complaints(result)),
+        decode_errors=decoded.errors,
     )
     if reference.duration_s > rules.max_duration_s:
         raise ClipUnusable(
@@ -280,14 +284,48 @@ def decode_reference(
     return reference
 
 
+def nominal_rate(stated: Fraction | None, times: Sequence[float | None]) -> Fraction:
+    """Return the nominal rate R of a clip, in frames per second: its average frame rate; 0 when nothing tells it.
+
+    That is what the container states. Matroska and MPEG-TS state a guess, or nothing, where the frames come unevenly;
+    then it is the average by the times of the frames, in thousandths.
+
+    Args:
+        stated: the average rate by the headers; None when they state none that is plausible.
+        times: when each frame is shown, in seconds; None for one that does not say.
+    """
+    known = [time for time in times if time is not None]
+    span = max(known) - min(known) if len(known) == len(times) > 1 else 0.0
+    if not span:
+        return stated or Fraction(0)
+    measured = Fraction(round((len(times) - 1) / span * 1000), 1000)
+    if stated is None:
+        return measured
+    duration, by_times = float(len(times) / stated), span * len(times) / (len(times) - 1)
+    tolerance = _RATE_TOLERANCE * by_times + float(_RATE_SLACK_FRAMES / stated)
+    plausible = MIN_RATE <= measured <= MAX_RATE
+    return measured if plausible and abs(duration - by_times) > tolerance else stated
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """What a decode found: the MD5 of all frames, their times and shot change scores, and ffmpeg's complaints."""
+
+    md5: str
+    times: tuple[float | None, ...]
+    scores: tuple[float, ...]
+    errors: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class _Decode:
-    """One decode from the first frame to the last: the MD5 of all frames, their times and shot change scores."""
+    """One decode from the first frame to the last."""
 
     source: Path
     found: Fingerprint
     probe: Probe
     working: WorkingFormat
+    rate: Fraction
     ffmpeg: FFmpeg
     runner: ToolRunner
     limits: TimeLimits
@@ -295,23 +333,55 @@ class _Decode:
     scratch: Path
     keep: KeptFormat | None
 
-    def run(self, *, damaged: bool) -> ToolResult:
-        """Decode, with or without errors.
+    def run(self) -> _Decoded:
+        """Decode; a clip with errors only where the rules accept damage.
 
         Raises:
-            ClipUnusable: it may not be a source.
-            ToolFailed: the decode failed, or the file is not the one that was hashed.
+            ClipUnusable: not decodable, without a frame or with too many.
+            ToolFailed: something else than the clip is at fault.
+            OSError: a full disk.
         """
-        working, probe, rules = self.working, self.probe, self.rules
-        # One more than allowed, to know that there are more.
-        most = ("-fps_mode", "passthrough", "-frames:v", str(rules.max_frames + 1))
-        filters = f"{working.filters},{shot_filters(_FRAME_LOG)}"
-        outputs = ["-map", "0:V:0", "-vf", filters, *most, "-f", "md5", "-"]
+        errors: list[str] = []
+        try:
+            try:
+                result = self._run(damaged=False)
+            except ToolFailed as error:
+                if error.blameless or error.timed_out or not self.rules.accept_damaged:
+                    raise
+                result = self._run(damaged=True)
+                # Some of what ends a strict decode is no word of in one that goes on.
+                errors = complaints(result) or [error.reason]
+        except ToolFailed as error:
+            if error.blameless or error.result is None:
+                raise
+            raise ClipUnusable(error.reason, error.detail) from error
+        log = read_frame_log(self.scratch / _FRAME_LOG)
+        md5 = re.search(r"^MD5=([0-9a-f]{32})$", result.stdout, re.MULTILINE)
+        if progress_frames(result) != len(log):
+            # The metadata filter says nothing of a log that it could not write.
+            refuse_without_space(self.scratch)
+            raise ToolFailed(f"decode failed: {progress_frames(result)} frames, but {len(log)} in the log", result)
+        if not log or md5 is None:
+            raise ClipUnusable("decode failed: it has no frame", result.stderr)
+        if len(log) > self.rules.max_frames:
+            raise ClipUnusable(f"it has more frames than the {self.rules.max_frames} that max_frames allows")
+        times, scores = zip(*log, strict=True)
+        return _Decoded(md5[1], times, scores, tuple(errors))
+
+    def _run(self, *, damaged: bool) -> ToolResult:
+        working, rules = self.working, self.rules
+        # Times of the source's own may stand still or go back, which no muxer takes; the log has them from before.
+        timing = index_timing(self.rate)
+        # One frame more than allowed, to know that there are more.
+        most = ("-frames:v", str(rules.max_frames + 1))
+        every = ("-fps_mode", "passthrough", *FILTERED_TIMES, *most)
+        outputs = ["-map", "0:V:0", "-vf", f"{working.filters},{shot_filters(_FRAME_LOG)},{timing}", *every]
+        outputs += ["-f", "md5", "-"]
         if self.keep:
-            timed = f"{working.filters},{index_timing(probe.rate)}"
-            outputs += ["-map", "0:V:0", "-vf", timed, *most, *_KEPT_ARGS[self.keep], KEPT_FILES[self.keep]]
+            outputs += ["-map", "0:V:0", "-vf", f"{working.filters},{timing}", *every]
+            outputs += [*_KEPT_ARGS[self.keep], KEPT_FILES[self.keep]]
         # Headers lie about the number of frames; a wrong guess only makes the limit more or less generous.
-        frames = min(float(probe.rate) * (probe.stream_duration_s or DURATION_GUESS_S), rules.max_frames)
+        frames = min(float(self.rate) * (self.probe.stream_duration_s or DURATION_GUESS_S), rules.max_frames)
         descriptor = open_source(self.source, rules, self.found)
         return run_ffmpeg(
             self.ffmpeg,
@@ -319,7 +389,7 @@ class _Decode:
             "decode",
             runner=self.runner,
             cwd=self.scratch,
-            timeout_s=self.limits.timeout_s(probe.width, probe.height, frames),
+            timeout_s=self.limits.timeout_s(self.probe.width, self.probe.height, frames),
             inherited=(descriptor,),
             tolerated=None if damaged else (),
         )
@@ -333,10 +403,13 @@ def shot_filters(frame_log: str) -> str:
     return f"scdet,metadata=mode=print:key=lavfi.scd.score:file={frame_log}"
 
 
-def read_frame_log(path: Path) -> list[tuple[str, float]]:
-    """Return time and shot change score of every frame that ``shot_filters`` wrote down; none without a log."""
+def read_frame_log(path: Path) -> list[tuple[float | None, float]]:
+    """Return time, in seconds, and shot change score of every frame that ``shot_filters`` wrote down.
+
+    Nothing without a log; a frame that does not say when it is shown has no time.
+    """
     lines = _FRAME_LINE.finditer(path.read_text() if path.exists() else "")
-    return [(line["time"], float(line["score"])) for line in lines]
+    return [(None if line["time"] == "NOPTS" else float(line["time"]), float(line["score"])) for line in lines]
 
 
 def shot_durations(scores: Sequence[float], rate: Fraction) -> list[float]:
@@ -347,8 +420,8 @@ def shot_durations(scores: Sequence[float], rate: Fraction) -> list[float]:
     return [float((end - start) / rate) for start, end in zip(starts, ends, strict=True)]
 
 
-def _is_variable(times: Sequence[str], rate: Fraction) -> bool:
-    seconds = [float(time) for time in times if time != "NOPTS"]
+def _is_variable(times: Sequence[float | None], rate: Fraction) -> bool:
+    seconds = [time for time in times if time is not None]
     nominal = float(1 / rate)
     return len(seconds) < len(times) or any(
         abs(later - earlier - nominal) > nominal / 4 for earlier, later in itertools.pairwise(seconds)

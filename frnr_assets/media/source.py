@@ -35,6 +35,8 @@ _COMPANIONS = (
 
 # libvmaf crashes on a side of 16 pixels or less, after the crop.
 SMALLEST_SIDE = 17
+# libvmaf's ADM of a frame and itself is less than 1 on a side of fewer pixels: 0.98 at 18, 0.996 at 32, 1 from 34 on.
+DEFAULT_MIN_SIDE = 34
 
 _CHANGED = "it changed while it was read"
 _HEAD_BYTES = 4096
@@ -112,7 +114,7 @@ class SourceRules:
     max_frames: int = 18_000
     max_duration_s: float = 600.0
     max_streams: int = 16
-    min_side: int = SMALLEST_SIDE
+    min_side: int = DEFAULT_MIN_SIDE
     accept_damaged: bool = False
 
     @property

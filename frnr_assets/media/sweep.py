@@ -19,7 +19,7 @@ from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.media.vmaf_backends import score_memory_bytes
 
 # Part of every row's identity. Raise it when the same inputs would give other values.
-RECIPE_VERSION = "1"
+RECIPE_VERSION = "2"
 
 # Scores go before encodes, so that the encodes waiting on disk are few.
 _SCORE_FIRST, _ENCODE_AFTER = 0, 1

@@ -14,14 +14,15 @@ from typing import Any
 
 from frnr_assets.media.ffmpeg import INSPECT_TIMEOUT_S, FFmpeg, distortion_args, last_line, run_ffmpeg, source_args
 from frnr_assets.media.process import TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner, refuse_without_space
-from frnr_assets.media.reference import Excerpt, Reference, WorkingFormat, index_timing
+from frnr_assets.media.reference import FILTERED_TIMES, Excerpt, Reference, WorkingFormat, index_timing
 from frnr_assets.media.source import SourceRules, open_source
 from frnr_assets.media.vmaf import CANONICAL6_EXTRACTORS, VmafModel, VmafSettings, VmafTool, is_option
 from frnr_assets.vocabulary import EXTRA_FEATURES
 
 # Encodes do not always say of range and colours what their source says: VP9 has no word for some matrices, and raw
 # frames have none at all. ffmpeg would convert such a difference away on one leg, and it would be scored.
-_UNMARKED = "setparams=range=unspecified:color_primaries=unknown:color_trc=unknown:colorspace=unknown"
+_UNCOLORED = "setparams=color_primaries=unknown:color_trc=unknown:colorspace=unknown"
+_UNMARKED = f"{_UNCOLORED}:range=unspecified"
 _ADVICE = "install Netflix's vmaf or set vmaf_path, or use vmaf_backend libvmaf"
 # Disables AVX2 and AVX-512; what is left agrees with libvmaf's portable code.
 _PORTABLE = ("--cpumask", "24")
@@ -65,7 +66,7 @@ class Pairs:
         """The filters that lead from an encode to the frames that are scored; it is in the working format already."""
         kept = "full" if self.reference.probe.color_range == "pc" else "limited"
         same = f"scale=in_range={kept}:out_range={kept},format={self.reference.working.pix_fmt}"
-        return f"{same},{self._ending}"
+        return f"{_UNCOLORED},{same},{self._ending}"
 
     @property
     def _ending(self) -> str:
@@ -206,7 +207,18 @@ class _Leg:
 
     def feed(self, pipe: int, size_bytes: int, *, ffmpeg: FFmpeg, runner: ToolRunner, timeout_s: float) -> None:
         """Decode into a pipe, and insist on the number of bytes: raw frames have no other mark of their size."""
-        video = ("-map", "0:V:0", "-vf", self.filters, "-fps_mode", "passthrough", "-f", "rawvideo", "pipe:1")
+        video = (
+            "-map",
+            "0:V:0",
+            "-vf",
+            self.filters,
+            "-fps_mode",
+            "passthrough",
+            *FILTERED_TIMES,
+            "-f",
+            "rawvideo",
+            "pipe:1",
+        )
         args = [*self.opened, "-progress", self.progress.name, *video]
         what = "decode for the score"
         folder = self.progress.parent

@@ -180,7 +180,7 @@ def test_the_ends_of_the_crf_range_are_part_of_it() -> None:
         ("Svt[error]: Instance 1: CRF must be [0 - 70]\n", ["Instance 1: CRF must be [0 - 70]"]),
         (
             "[vf#0:0 @ 0x5] [warning] Avoiding reinit; dropping frame pts: 600000 bound for format:default\n" * 2,
-            ["the stream changes its frame size or pixel format in the middle"],
+            ["the stream changes its frame size, pixel format or colours in the middle"],
         ),
     ],
 )
