@@ -49,7 +49,8 @@ def _resized(parameters: bytes, width: int, height: int) -> bytes:
     """Change the size in a baseline sequence parameter set."""
     bits = "".join(f"{byte:08b}" for byte in parameters)
     # NAL header, profile, constraints and level have 32 bits; then come codes whose length their zeros tell.
-    at, codes = 32, []
+    at = 32
+    codes: list[tuple[int, int, int]] = []
     while len(codes) < 7:
         if len(codes) == 5:
             # Whether frame numbers may have gaps is a bare bit.

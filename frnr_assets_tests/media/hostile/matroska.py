@@ -1,13 +1,15 @@
 """Matroska files, made element by element."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from frnr_assets_tests.media.hostile import Bait
-from frnr_assets_tests.media.hostile.mp4 import deflated
+from frnr_assets_tests.media.hostile.mp4 import avc_configuration, deflated, samples
 
 CLUSTER = 0x1F43B675
-_UNKNOWN = (1 << 56) - 1
+H264 = "V_MPEG4/ISO/AVC"
+# One more means that the size is not known.
+_LARGEST = (1 << 56) - 2
 
 
 def element(number: int, payload: bytes, size: int | None = None) -> bytes:
@@ -50,29 +52,6 @@ def linked(tracks: bytes, frames: Sequence[bytes], bait: Bait) -> bytes:
     return file(tracks, chapters + blocks(frames), info)
 
 
-def bombs(private: bytes, frames: Sequence[bytes]) -> dict[str, bytes]:
-    """Return files whose headers declare, or unpack to, what would fill the memory."""
-    h264, huge = "V_MPEG4/ISO/AVC", _UNKNOWN - 1
-    whole, good = track(h264, private), blocks(frames)
-    tags = b""
-    for _ in range(5_000):
-        tags = element(0x67C8, element(0x45A3, b"x") + tags)
-    bomb = deflated(b"", 300 << 20)
-    lacing = element(0xA3, b"\x81\0\0\x82\xff" + b"\xff" * 2000)
-    return {
-        "segment of 2^56 bytes": file(whole, good, size=huge),
-        "codec data of 2^56 bytes": file(track(h264, more=element(0x63A2, private, huge)), good),
-        "codec data of 1 GB": file(track(h264, more=element(0x63A2, private, 1 << 30)), good),
-        "block of 1 GB": file(whole, good + element(CLUSTER, element(0xA3, b"\x81\0\0\x80", 1 << 30), 2 << 30)),
-        "block of 256 laces": file(whole, good + element(CLUSTER, lacing)),
-        "tags in tags": file(whole, element(0x1254C367, element(0x7373, tags)) + good),
-        "5000 tracks": file(whole + b"".join(track("V_VP9", number=2) for _ in range(5_000)), good),
-        "codec data that unpacks to 300 MB": file(track(h264, bomb, _compressed(2)), good),
-        "frames that unpack to 300 MB": file(track(h264, private, _compressed(1)), blocks([bomb] * 12)),
-        "header of 2^56 bytes": element(0x1A45DFA3, b"", huge) + file(whole, good),
-    }
-
-
 def _compressed(scope: int) -> bytes:
     zlib_settings = element(0x5034, element(0x4254, b"\0"))
     return element(0x6D80, element(0x6240, element(0x5031, b"\0") + element(0x5032, bytes([scope])) + zlib_settings))
@@ -82,3 +61,45 @@ def clusters(content: bytes) -> list[int]:
     """Return the offsets of a file's clusters."""
     mark = CLUSTER.to_bytes(4, "big")
     return [at for at in range(len(content)) if content.startswith(mark, at)]
+
+
+def _tags(depth: int) -> bytes:
+    tags = b""
+    for _ in range(depth):
+        tags = element(0x67C8, element(0x45A3, b"x") + tags)
+    return element(0x1254C367, element(0x7373, tags))
+
+
+def _private(content: bytes, size: int) -> bytes:
+    return track(H264, more=element(0x63A2, content, size))
+
+
+_BOMB = deflated(b"", 300 << 20)
+
+# Headers that declare, or unpack to, what would fill the memory, made from H.264's parameter sets and its frames.
+BOMBS: Mapping[str, Callable[[bytes, Sequence[bytes]], bytes]] = {
+    "a segment of 2^56 bytes": lambda private, frames: file(track(H264, private), blocks(frames), size=_LARGEST),
+    "codec data of 2^56 bytes": lambda private, frames: file(_private(private, _LARGEST), blocks(frames)),
+    "codec data of 1 GB": lambda private, frames: file(_private(private, 1 << 30), blocks(frames)),
+    "a block of 1 GB": lambda private, frames: file(
+        track(H264, private),
+        blocks(frames) + element(CLUSTER, element(0xA3, b"\x81\0\0\x80", 1 << 30), 2 << 30),
+    ),
+    "a block of 256 laces": lambda private, frames: file(
+        track(H264, private), blocks(frames) + element(CLUSTER, element(0xA3, b"\x81\0\0\x82" + b"\xff" * 2000))
+    ),
+    "tags in tags": lambda private, frames: file(track(H264, private), _tags(5_000) + blocks(frames)),
+    "5000 tracks": lambda private, frames: file(
+        track(H264, private) + track("V_VP9", number=2) * 5_000, blocks(frames)
+    ),
+    "codec data that unpacks to 300 MB": lambda _, frames: file(track(H264, _BOMB, _compressed(2)), blocks(frames)),
+    "frames that unpack to 300 MB": lambda private, _: file(track(H264, private, _compressed(1)), blocks([_BOMB] * 12)),
+    "a header of 2^56 bytes": lambda private, frames: (
+        element(0x1A45DFA3, b"", _LARGEST) + file(track(H264, private), blocks(frames))
+    ),
+}
+
+
+def bomb(name: str, clip: bytes) -> bytes:
+    """Return one of the bombs, made from an MP4 clip."""
+    return BOMBS[name](avc_configuration(clip), samples(clip))

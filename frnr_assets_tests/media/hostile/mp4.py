@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from frnr_assets_tests.media.hostile import Bait
@@ -133,43 +133,27 @@ def reference_movie(bait: Bait) -> bytes:
     return box(b"ftyp", b"qt  ", bytes(4), b"qt  ") + box(b"moov", box(b"rmra", box(b"rmda", address)))
 
 
-def header_bombs(clip: bytes) -> dict[str, bytes]:
-    """Return clips whose headers declare what would fill the memory."""
-    moov, trak = find(clip, "moov"), find(clip, "moov/trak")
-    before, head, track = clip[: moov.start], clip[moov.start + 8 : trak.start], clip[trak.start : trak.end]
-    many = 60_000_000
-    equal = {"stsz": numbers(0, 1, many), "stts": numbers(0, 1, many, 1)}
-    one_chunk = {"stsc": numbers(0, 1, 1, many, 1)}
-    # The same track again, as the second one.
-    bomb = put(clip, equal | one_chunk)
-    again = bomb[find(bomb, "moov/trak").start : find(bomb, "moov/trak").end]
-    again = again.replace(payload(clip, "moov/trak/tkhd")[:20], payload(clip, "moov/trak/tkhd")[:12] + numbers(2, 0), 1)
-    nested = box(b"free")
+def _nested(clip: bytes) -> bytes:
+    boxes = box(b"free")
     for _ in range(20_000):
-        nested = box(b"moov", nested)
-    entry = payload(clip, f"{STBL}/stsd")
-    fragment = box(b"traf", box(b"tfhd", numbers(0x18, 1, 512, 1)), box(b"trun", numbers(0, many)))
+        boxes = box(b"moov", boxes)
+    return clip[: find(clip, "moov").start] + boxes
+
+
+def _tracks(clip: bytes, count: int) -> bytes:
+    trak = find(clip, "moov/trak")
+    return edit(clip, "moov", lambda movie: movie + clip[trak.start : trak.end] * count)
+
+
+def _fragment(clip: bytes, samples: int) -> bytes:
+    """Append a fragment whose samples all have the same size and duration, so that none needs a word of its own."""
     extends = box(b"mvex", box(b"trex", numbers(0, 1, 1, 512, 1, 0)))
-    return {
-        "boxes in boxes": before + nested,
-        "5000 tracks": before + box(b"moov", head, track * 5_000),
-        "2^32-1 equal samples": put(clip, {"stsz": numbers(0, 1, HUGE), "stts": numbers(0, 1, HUGE, 1)}),
-        "2^32-1 samples without sizes": put(clip, {"stsz": numbers(0, 0, HUGE)}),
-        "60 million equal samples in one chunk": bomb,
-        "60 million equal samples in one chunk of another track": edit(clip, "moov", lambda movie: movie + again),
-        "60 million samples in one fragment": edit(clip, "moov", lambda movie: movie + extends)
-        + box(b"moof", box(b"mfhd", numbers(0, 1)), fragment),
-        "2^32-1 entries of time": put(clip, {"stts": numbers(0, HUGE, 12, 512)}),
-        "one time for 2^31-1 samples": put(clip, {"stts": numbers(0, 1, 2**31 - 1, 512)}),
-        "2^31-1 samples in a chunk": put(clip, {"stsc": numbers(0, 1, 1, 2**31 - 1, 1)}),
-        "2^32-1 samples in a chunk": put(clip, {"stsc": numbers(0, 1, 1, HUGE, 1)}),
-        "2^32-1 chunks": put(clip, {"stco": numbers(0, HUGE, 48)}),
-        "2^32-1 sample entries": put(clip, {"stsd": numbers(0, HUGE) + entry[8:]}),
-        "sample entry of 1 GB": put(clip, {"stsd": entry[:8] + numbers(1 << 30) + entry[12:]}),
-        "2^31-1 offsets of time": edit(
-            clip, STBL, lambda tables: tables + box(b"ctts", numbers(0, 1, 2**31 - 1, 0))
-        ),
-    }
+    run = box(b"traf", box(b"tfhd", numbers(0x18, 1, 512, 1)), box(b"trun", numbers(0, samples)))
+    return edit(clip, "moov", lambda movie: movie + extends) + box(b"moof", box(b"mfhd", numbers(0, 1)), run)
+
+
+def _entries(clip: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    return edit(clip, f"{STBL}/stsd", change)
 
 
 def repeating(clip: bytes, times: int) -> bytes:
@@ -205,3 +189,33 @@ def _deflated_part(part: bytes) -> bytes:
 def rename_codec(clip: bytes, fourcc: bytes) -> bytes:
     """Return a clip whose sample entry has another name."""
     return edit(clip, f"{STBL}/stsd", lambda entry: entry[:12] + fourcc + entry[16:])
+
+
+# Headers that declare what would fill the memory, made from the clip that is given.
+HEADER_BOMBS: Mapping[str, Callable[[bytes], bytes]] = {
+    "boxes in boxes": _nested,
+    "5000 tracks": lambda clip: _tracks(clip, 5_000),
+    "2^32-1 equal samples": lambda clip: put(clip, {"stsz": numbers(0, 1, HUGE), "stts": numbers(0, 1, HUGE, 1)}),
+    "2^32-1 samples without sizes": lambda clip: put(clip, {"stsz": numbers(0, 0, HUGE)}),
+    "2^32-1 entries of time": lambda clip: put(clip, {"stts": numbers(0, HUGE, 12, 512)}),
+    "one time for 2^31-1 samples": lambda clip: put(clip, {"stts": numbers(0, 1, 2**31 - 1, 512)}),
+    "2^31-1 samples in a chunk": lambda clip: put(clip, {"stsc": numbers(0, 1, 1, 2**31 - 1, 1)}),
+    "2^32-1 samples in a chunk": lambda clip: put(clip, {"stsc": numbers(0, 1, 1, HUGE, 1)}),
+    "2^32-1 chunks": lambda clip: put(clip, {"stco": numbers(0, HUGE, 48)}),
+    "2^32-1 sample entries": lambda clip: _entries(clip, lambda entry: numbers(0, HUGE) + entry[8:]),
+    "sample entry of 1 GB": lambda clip: _entries(clip, lambda entry: entry[:8] + numbers(1 << 30) + entry[12:]),
+    "2^31-1 offsets of time": lambda clip: edit(
+        clip, STBL, lambda tables: tables + box(b"ctts", numbers(0, 1, 2**31 - 1, 0))
+    ),
+    "12 million equal samples in one chunk": lambda clip: put(
+        clip,
+        {
+            "stsz": numbers(0, 1, 12_000_000),
+            "stts": numbers(0, 1, 12_000_000, 1),
+            "stsc": numbers(0, 1, 1, 12_000_000, 1),
+        },
+    ),
+    "20 million samples in one fragment": lambda clip: _fragment(clip, 20_000_000),
+    "a header that unpacks to 700 MB": lambda clip: inflating(clip, 700 << 20),
+    "a header that unpacks to 100 MB": lambda clip: inflating(clip, 100 << 20),
+}
