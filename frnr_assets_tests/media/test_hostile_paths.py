@@ -12,7 +12,7 @@ import pytest
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.process import ToolFailed, ToolResult, ToolRunner
 from frnr_assets.media.reference import Reference, decode_reference
-from frnr_assets.media.score import score_distortions
+from frnr_assets.media.score import Score, score_distortions
 from frnr_assets.media.source import ClipUnusable, SourceRules, fingerprint
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets_tests.conftest import MakeClip
@@ -31,6 +31,21 @@ def expected(clip: bytes, decode: DecodeClip, tmp_path_factory: pytest.TempPathF
     plain = tmp_path_factory.mktemp("plain") / "clip.mp4"
     plain.write_bytes(clip)
     return decode(plain)
+
+
+def score(source: Path, reference: Reference, distortion: Path, toolchain: Toolchain, scratch: Path) -> Score:
+    (found,) = score_distortions(
+        source,
+        reference,
+        [distortion],
+        vmaf=toolchain.vmaf,
+        ffmpeg=toolchain.ffmpeg,
+        runner=toolchain.runner,
+        limits=toolchain.limits,
+        rules=RULES,
+        scratch=scratch,
+    )
+    return found
 
 
 @pytest.mark.parametrize(
@@ -73,18 +88,7 @@ def test_any_name_that_a_person_may_give_is_nothing_but_a_name(
     reference = decode(source)
     assert (reference.frames, reference.frames_md5) == (expected.frames, expected.frames_md5)
     distortion = encode(source, reference, 38)
-    (score,) = score_distortions(
-        source,
-        reference,
-        [distortion],
-        vmaf=toolchain.vmaf,
-        ffmpeg=toolchain.ffmpeg,
-        runner=toolchain.runner,
-        limits=toolchain.limits,
-        rules=RULES,
-        scratch=tmp_path,
-    )
-    assert 0 <= score.vmaf_score <= 100
+    assert 0 <= score(source, reference, distortion, toolchain, tmp_path).vmaf_score <= 100
 
 
 @pytest.mark.parametrize("character", ["\0", "\n", "\r", "\t", "\x1b", "\x7f", "\x85", "\u2028", "\u2029"], ids=ascii)
@@ -271,3 +275,14 @@ def test_a_file_that_is_another_by_now_fails_and_is_not_condemned(
             rules=RULES,
             scratch=tmp_path,
         )
+
+
+@pytest.mark.parametrize("when", ["encode", "score"])
+def test_a_file_that_is_another_after_its_decode_makes_no_row(
+    when: str, source: Path, decode: DecodeClip, encode: EncodeClip, toolchain: Toolchain, tmp_path: Path
+) -> None:
+    reference = decode(source)
+    distortion = encode(source, reference, 38) if when == "score" else None
+    replace(source)
+    with pytest.raises(ToolFailed, match=r"^it changed while it was read$"):
+        score(source, reference, distortion or encode(source, reference, 38), toolchain, tmp_path)

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from frnr_assets_tests.media.hostile.mp4 import STBL, edit, numbers
 
+# Those that say in their parameter sets how colours are sampled.
+_HIGH_PROFILES = frozenset({100, 110, 122, 244})
+
 
 def put_bits(content: bytes, at: int, count: int, value: int) -> bytes:
     """Overwrite ``count`` bits from bit offset ``at``."""
@@ -29,7 +32,7 @@ def resize_vp8(content: bytes, width: int, height: int) -> bytes:
 
 
 def resize_h264(clip: bytes, width: int, height: int) -> bytes:
-    """Change the size in the sequence parameter set of a baseline clip, and leave the container's alone."""
+    """Change the size in the sequence parameter set, and leave the container's alone."""
 
     def change(entry: bytes) -> bytes:
         record = entry.index(b"avcC")
@@ -45,24 +48,44 @@ def resize_h264(clip: bytes, width: int, height: int) -> bytes:
     return edit(clip, f"{STBL}/stsd", change)
 
 
+class _Bits:
+    """The bits of a parameter set, read from the first to the last."""
+
+    def __init__(self, content: bytes):
+        self.all = "".join(f"{byte:08b}" for byte in content)
+        self.at = 0
+
+    def code(self) -> int:
+        """Read a number in the code whose length its zeros tell."""
+        zeros = self.all.index("1", self.at) - self.at
+        start, self.at = self.at + zeros, self.at + 2 * zeros + 1
+        return int(self.all[start : self.at], 2) - 1
+
+
 def _resized(parameters: bytes, width: int, height: int) -> bytes:
-    """Change the size in a baseline sequence parameter set."""
-    bits = "".join(f"{byte:08b}" for byte in parameters)
-    # NAL header, profile, constraints and level have 32 bits; then come codes whose length their zeros tell.
-    at = 32
-    codes: list[tuple[int, int, int]] = []
-    while len(codes) < 7:
-        if len(codes) == 5:
-            # Whether frame numbers may have gaps is a bare bit.
-            at += 1
-        zeros = bits.index("1", at) - at
-        codes.append((at, at + 2 * zeros + 1, int(bits[at : at + 2 * zeros + 1], 2) - 1))
-        at = codes[-1][1]
-        if len(codes) == 3 and codes[2][2] != 0:
-            # The order of frames is told without the code that says how.
-            codes.append((at, at, 0))
-    start, end = codes[5][0], codes[6][1]
-    new = bits[:start] + _code(width // 16 - 1) + _code(height // 16 - 1) + bits[end:].rstrip("0")
+    """Change the size in a sequence parameter set without scaling lists."""
+    bits = _Bits(parameters.replace(b"\0\0\3", b"\0\0"))
+    # NAL header, profile, constraints and level.
+    bits.at = 32
+    bits.code()
+    if parameters[1] in _HIGH_PROFILES:
+        if bits.code() == 3:
+            # Whether the planes are coded on their own.
+            bits.at += 1
+        bits.code()
+        bits.code()
+        # Lossless transform, and scaling lists.
+        bits.at += 2
+    bits.code()
+    if bits.code() == 0:
+        bits.code()
+    bits.code()
+    # Whether frame numbers may have gaps.
+    bits.at += 1
+    start = bits.at
+    bits.code()
+    bits.code()
+    new = bits.all[:start] + _code(width // 16 - 1) + _code(height // 16 - 1) + bits.all[bits.at :].rstrip("0")
     new += "0" * (-len(new) % 8)
     return int(new, 2).to_bytes(len(new) // 8, "big")
 
