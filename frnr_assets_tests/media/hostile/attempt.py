@@ -60,9 +60,13 @@ def attempt(source: Path, ffmpeg: FFmpeg, runner: ToolRunner, rules: SourceRules
     return Attempt(refusal, frames, frames_md5, cpu_s, after.ru_maxrss << 10)
 
 
-def own_process() -> ProcessPoolExecutor:
-    """Return what runs attempts in a new process, so that the peak of memory is theirs alone."""
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+def attempt_alone(source: Path, ffmpeg: FFmpeg, runner: ToolRunner, rules: SourceRules) -> Attempt:
+    """Do the same in a new process, so that the peak of memory is of this attempt alone."""
+    # The server has everything imported, and a process forked from it has had no programs yet.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["__main__", __name__])
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(attempt, source, ffmpeg, runner, rules).result()
 
 
 if __name__ == "__main__":
