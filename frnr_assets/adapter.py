@@ -10,6 +10,7 @@ import shutil
 import uuid
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -239,8 +240,9 @@ class NrToFrAdapter:
                 refused: list[RuntimeError] = []
                 clips = _clips(nr_rows, waiting, refused)
                 crfs = tuple(dict.fromkeys(self.crf_sweep))
-                outcomes = measure_clips(engine, clips, crfs, run_id=uuid.uuid4().hex)
-                yield from self._in_order(outcomes, waiting)
+                # Closed before the engine is: a batch that ends early waits for what still runs.
+                with closing(measure_clips(engine, clips, crfs, run_id=uuid.uuid4().hex)) as outcomes:
+                    yield from self._in_order(outcomes, waiting)
         for refusal in refused:
             raise refusal
 

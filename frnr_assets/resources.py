@@ -65,6 +65,7 @@ class SourcesResource(dg.ConfigurableResource["SourcesResource"]):
     max_gib: float = Field(description="Size of the largest file, in GiB.")
     max_pixels: int = Field(description="Width x height of the largest frame.")
     max_frames: int = Field(description="Frames of the longest clip.")
+    max_gigapixels: float = Field(description="Width x height x frames of the longest clip, in thousand millions.")
     max_seconds: float = Field(description="Duration of the longest clip, in seconds.")
     max_streams: int = Field(description="Streams of any kind in one file.")
     min_side: int = Field(description="Pixels of a frame's shortest side after the crop.")
@@ -83,6 +84,7 @@ class SourcesResource(dg.ConfigurableResource["SourcesResource"]):
             codecs=tuple(self.codecs),
             max_pixels=self.max_pixels,
             max_frames=self.max_frames,
+            max_gigapixels=self.max_gigapixels,
             max_duration_s=self.max_seconds,
             max_streams=self.max_streams,
             min_side=self.min_side,
@@ -218,6 +220,7 @@ def resources_from(settings: Settings) -> dict[str, dg.ResourceDefinition]:
             max_gib=settings.max_source_gib,
             max_pixels=settings.max_pixels,
             max_frames=settings.max_frames,
+            max_gigapixels=settings.max_gigapixels,
             max_seconds=settings.max_seconds,
             max_streams=settings.max_streams,
             min_side=settings.min_side,

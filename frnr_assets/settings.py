@@ -79,8 +79,11 @@ class Settings(BaseModel):
     max_source_gib: float = Field(4.0, gt=0, description="size of the largest file of a clip, in GiB")
     max_pixels: int = Field(4096 * 4096, ge=1, description="width x height of the largest frame")
     max_frames: int = Field(18_000, ge=1, description="frames of the longest clip")
+    max_gigapixels: float = Field(
+        50.0, gt=0, description="width x height x frames of the longest clip, in thousand millions"
+    )
     max_seconds: float = Field(600.0, gt=0, description="duration of the longest clip, in seconds")
-    max_streams: int = Field(16, ge=1, description="streams of any kind in one file")
+    max_streams: int = Field(16, ge=1, le=1000, description="streams of any kind in one file")
     min_side: int = Field(
         DEFAULT_MIN_SIDE, ge=SMALLEST_SIDE, description="pixels of a frame's shortest side after the crop"
     )
@@ -174,6 +177,7 @@ class Settings(BaseModel):
             codecs=self.codecs,
             max_pixels=self.max_pixels,
             max_frames=self.max_frames,
+            max_gigapixels=self.max_gigapixels,
             max_duration_s=self.max_seconds,
             max_streams=self.max_streams,
             min_side=self.min_side,

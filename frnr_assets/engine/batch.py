@@ -125,7 +125,7 @@ class Engine:
                 "identity": identity,
                 "size_bytes": found.size_bytes,
                 "mtime_ns": found.mtime_ns,
-                "device_inode": found.device_inode,
+                "file_state": found.file_state,
                 "kept_path": None if kept is None else str(kept),
             }
             if known is not None and is_current(known, found.sha256, toolchain) and self._is_kept(kept, known):

@@ -1,6 +1,6 @@
 """Clips from end to end: decoded, then measured, block by block."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import islice
 
 from frnr_assets.engine.batch import Engine
@@ -17,7 +17,7 @@ def measure_clips(
     *,
     run_id: str,
     waiting: Callable[[], None] = lambda: None,
-) -> Iterator[ReferenceDone | ReferenceFailed | CellOutcome]:
+) -> Generator[ReferenceDone | ReferenceFailed | CellOutcome, None, None]:
     """Decode clips and measure the sweep of those that can be used, yielding what becomes of each as it is durable.
 
     Args:

@@ -75,8 +75,14 @@ def is_current(row: Mapping[str, Any], src_sha256: str, toolchain: Toolchain) ->
         src_sha256: hash of the source as it is now.
         toolchain: tools and settings.
     """
-    accepted = toolchain.rules.accept_damaged or not row["decode_errors"]
-    return accepted and bool(row["identity"] == reference_identity(src_sha256, toolchain))
+    if row["identity"] != reference_identity(src_sha256, toolchain):
+        return False
+    if not row["decode_errors"]:
+        return True
+    reference = reference_of(row)
+    # The frames of a damaged clip are compared with these in every run: they must be in the format of now.
+    working = working_format(reference.probe, toolchain.settings.encoder, toolchain.rules.min_side)
+    return toolchain.rules.accept_damaged and working == reference.working
 
 
 def current_identities(references: pl.DataFrame, crf_sweep: Sequence[int], toolchain: Toolchain) -> pl.DataFrame:
@@ -186,7 +192,7 @@ def reference_row(
         "src_sha256": reference.fingerprint.sha256,
         "size_bytes": reference.fingerprint.size_bytes,
         "mtime_ns": reference.fingerprint.mtime_ns,
-        "device_inode": reference.fingerprint.device_inode,
+        "file_state": reference.fingerprint.file_state,
         "container": probe.container,
         "codec": probe.codec,
         "source_width": probe.width,
@@ -241,7 +247,7 @@ def quarantine_row(
 
 def fingerprint_of(row: Mapping[str, Any]) -> Fingerprint:
     """Rebuild the fingerprint of a clip from its row."""
-    return Fingerprint(row["src_sha256"], row["size_bytes"], row["mtime_ns"], row["device_inode"])
+    return Fingerprint(row["src_sha256"], row["size_bytes"], row["mtime_ns"], row["file_state"])
 
 
 def reference_of(row: Mapping[str, Any]) -> Reference:

@@ -6,10 +6,12 @@ this package, so that it starts fast. Exit status 2 means that the file cannot b
 
 import json
 import logging
+import re
 import sys
 from enum import IntEnum
 
 import av
+from av.container import InputContainer
 from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, ColorTrc
 from av.video.stream import VideoStream
@@ -57,7 +59,7 @@ def _name(code_points: type[IntEnum], value: int) -> str:
 
 def _probe(options: str, max_streams: str, *decoders: str) -> dict[str, object]:
     # The file comes as a descriptor, which is one of the options.
-    with av.open("fd:", options=json.loads(options)) as container:
+    with av.open("fd:", options=json.loads(options), metadata_errors="replace") as container:
         if len(container.streams) > int(max_streams):
             raise ValueError(f"it has {len(container.streams)} streams, more than the {max_streams} that are allowed")
         pictures = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -77,6 +79,7 @@ def _probe(options: str, max_streams: str, *decoders: str) -> dict[str, object]:
             return {"decoder": codec.name}
         if codec is None or codec.pix_fmt is None or not codec.width or not codec.height:
             raise ValueError("its video stream cannot be decoded")
+        _refuse_contradictions(container.format.name, stream)
         chroma, bit_depth = describe_pix_fmt(codec.pix_fmt)
         rate = stream.average_rate
         duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
@@ -91,11 +94,37 @@ def _probe(options: str, max_streams: str, *decoders: str) -> dict[str, object]:
             "rate_num": rate.numerator if rate else 0,
             "rate_den": rate.denominator if rate else 1,
             "stream_duration_s": float(duration) if duration is not None else None,
+            "declared_end_s": _declared_end_s(container, stream),
             "color_range": {1: "tv", 2: "pc"}.get(codec.color_range, "unspecified"),
             "color_transfer": _name(ColorTrc, codec.color_trc),
             "color_primaries": _name(ColorPrimaries, codec.color_primaries),
             "color_matrix": _MATRICES.get(codec.colorspace, "unspecified"),
         }
+
+
+def _refuse_contradictions(demuxer: str, stream: VideoStream) -> None:
+    """Compare what the header declares with the index, of the containers that have both.
+
+    Raises:
+        ValueError: there are fewer frames than declared, or some are to be shown more than once.
+    """
+    entries = list(stream.index_entries)
+    shown = [entry for entry in entries if not entry.is_discard]
+    if "mov" in demuxer and len({entry.pos for entry in shown}) < len(shown):
+        raise ValueError("its edit list shows some frames more than once")
+    # An AVI declares its length in frames of its rate, of which some may be left out.
+    found = len(entries) if "mov" in demuxer else max((entry.timestamp for entry in entries), default=-1) + 1
+    if demuxer != "matroska,webm" and found < stream.frames:
+        raise ValueError(f"its header declares {stream.frames} frames, its index has {found}")
+
+
+def _declared_end_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return when the last frame ends by the statistics that a Matroska file may have, from its first timestamp on."""
+    declared = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if declared is None:
+        return None
+    hours, minutes, seconds = declared.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - (container.start_time or 0) / 1e6
 
 
 def _reason(error: av.FFmpegError) -> str:

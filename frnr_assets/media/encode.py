@@ -7,7 +7,7 @@ from pathlib import Path
 from frnr_assets.media.encoders import LIBX264, STATISTICS_FILE, Encoder, EncoderStatistics, no_statistics
 from frnr_assets.media.ffmpeg import FFmpeg, progress_frames, run_ffmpeg, source_args
 from frnr_assets.media.process import TimeLimits, ToolFailed, ToolRunner, refuse_without_space
-from frnr_assets.media.reference import Excerpt, Reference, excerpt, index_timing
+from frnr_assets.media.reference import Excerpt, Reference, excerpt, identity_args, index_timing, refuse_other_frames
 from frnr_assets.media.source import SourceRules, open_source
 
 # Denominator of a frame rate: with it, at up to 240 frames per second, a time base is within libvpx's and libaom's
@@ -94,6 +94,7 @@ def encode_distortion(
         *source_args(descriptor, rules, damaged=bool(reference.decode_errors)),
         *encoder_args(settings, crf, reference.probe.rate, filters=filters),
         *("-progress", "pipe:1", output),
+        *identity_args(reference),
     ]
     what = f"encode at CRF {crf}"
     timeout_s = limits.timeout_s(reference.working.width, reference.working.height, part.frames)
@@ -104,10 +105,13 @@ def encode_distortion(
         runner=runner,
         cwd=scratch,
         timeout_s=timeout_s,
-        memory_bytes=encode_memory_bytes(reference.working.frame_bytes, settings.preset, settings.encoder),
+        memory_bytes=runner.limits.memory_for(
+            encode_memory_bytes(reference.working.frame_bytes, settings.preset, settings.encoder)
+        ),
         inherited=(descriptor,),
         tolerated=reference.decode_errors,
     )
+    refuse_other_frames(reference, scratch, result)
     frames = progress_frames(result)
     try:
         read = settings.encoder.read_statistics

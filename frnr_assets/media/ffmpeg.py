@@ -38,6 +38,11 @@ _CHANGED_LINE = re.compile(r"Avoiding reinit")
 # A decoder that may not be opened, of a stream that nobody asked for. Without that of the video ffmpeg fails.
 _NOT_OPENED_LINE = re.compile(r"\[error\] Codec \(\S+\) not on whitelist '")
 
+# Warnings of demuxers that leave out what they cannot make sense of.
+_LEFT_OUT_LINE = re.compile(
+    r"\[warning\] (?:STSC entry \d+ is invalid|Packet corrupt|corrupt (?:input packet|decoded frame))"
+)
+
 FORMAT_CHANGES = "the stream changes its frame size, pixel format or colours in the middle"
 LOG_TOO_LONG = "its log is too long to be read to its end"
 
@@ -169,7 +174,11 @@ def complaints(result: ToolResult) -> list[str]:
     ffmpeg exits with status 0 after concealed damage, so the status alone does not tell.
     """
     lines = result.stderr.splitlines()
-    errors = (line for line in lines if _ERROR_LINE.search(line) and not _NOT_OPENED_LINE.search(line))
+    errors = (
+        line
+        for line in lines
+        if (_ERROR_LINE.search(line) and not _NOT_OPENED_LINE.search(line)) or _LEFT_OUT_LINE.search(line)
+    )
     messages = [_PREFIX.sub("", line).strip() for line in errors]
     if any(_CHANGED_LINE.search(line) for line in lines):
         messages.append(FORMAT_CHANGES)
@@ -186,7 +195,7 @@ def run_ffmpeg(
     runner: ToolRunner,
     cwd: Path,
     timeout_s: float,
-    memory_bytes: int = 0,
+    memory_bytes: int | None = None,
     stdout: int | None = None,
     inherited: Sequence[int] = (),
     tolerated: Collection[str] | None = (),
@@ -200,7 +209,7 @@ def run_ffmpeg(
         runner: starts the program.
         cwd: private working folder.
         timeout_s: wall-clock limit in seconds.
-        memory_bytes: what it is reckoned to need, see ``ToolRunner.run``.
+        memory_bytes: limit of its address space, see ``ToolRunner.run``.
         stdout: where its standard output goes, see ``ToolRunner.run``.
         inherited: descriptors that it gets, see ``ToolRunner.run``.
         tolerated: complaints that are accepted; None for all that a damaged bitstream may give rise to.
@@ -236,9 +245,9 @@ def progress_frames(result: ToolResult) -> int:
 
 
 def last_line(stderr: str) -> str:
-    """Return the last line of a log that is not empty."""
+    """Return the last line of a log that is not empty, without ffmpeg's prefixes."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    return lines[-1] if lines else "it printed no reason"
+    return _PREFIX.sub("", lines[-1]) if lines else "it printed no reason"
 
 
 def _try_filter(ffmpeg: FFmpeg, runner: ToolRunner, args: Sequence[str], folder: Path) -> ToolResult:

@@ -128,11 +128,12 @@ class WorkPool:
                 work = state.ready[0][2]
             if state.running and state.memory_bytes + work.memory_bytes > self.memory_bytes:
                 return
+            # Counted only when the executor has taken it: one that was shut down takes nothing.
+            future = self._executor.submit(work.task)
             heapq.heappop(state.ready)
             state.running += 1
             self._running += 1
             state.memory_bytes += work.memory_bytes
-            future = self._executor.submit(work.task)
             future.add_done_callback(partial(self._done, state, work))
         if not state.ready and not state.running:
             state.finished.put(None)

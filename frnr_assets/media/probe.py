@@ -12,6 +12,8 @@ from frnr_assets.media.process import ToolFailed, ToolRunner
 from frnr_assets.media.source import ClipUnusable, Fingerprint, SourceRules, codec_of, open_source
 
 PROBE_TIMEOUT_S = 60.0
+# Address space of the process that probes: with frames of 4096x4096 and 12 bits in 4:4:4 it needs half a gigabyte.
+_PROBE_BASE_BYTES, _PROBE_BYTES_PER_PIXEL = 256 << 20, 16
 _HDR_TRANSFERS = {"smpte2084": "pq", "arib-std-b67": "hlg"}
 
 
@@ -29,6 +31,8 @@ class Probe:
         bit_depth: bits per sample.
         rate: average frame rate in frames per second; 0 when the container does not say.
         stream_duration_s: duration of the video stream in seconds; None when the container does not say.
+        declared_end_s: when the last frame ends, in seconds from the first timestamp, where the container has
+            statistics that say so.
         color_range: "tv", "pc" or "unspecified".
         color_transfer: transfer characteristics (H.273), or "unspecified".
         color_primaries: colour primaries (H.273), or "unspecified".
@@ -48,6 +52,7 @@ class Probe:
     color_transfer: str
     color_primaries: str
     color_matrix: str = "unspecified"
+    declared_end_s: float | None = None
 
     @property
     def hdr_transfer(self) -> str:
@@ -84,16 +89,24 @@ def probe_source(source: Path, runner: ToolRunner, rules: SourceRules, found: Fi
     script = Path(__file__).with_name("_probe.py")
     argv = [sys.executable, "-I", str(script), json.dumps(options), str(rules.max_streams), *rules.video_decoders]
     try:
-        result = runner.run(argv, timeout_s=PROBE_TIMEOUT_S, inherited=(descriptor,))
+        memory_bytes = _PROBE_BASE_BYTES + _PROBE_BYTES_PER_PIXEL * rules.max_pixels
+        result = runner.run(argv, timeout_s=PROBE_TIMEOUT_S, memory_bytes=memory_bytes, inherited=(descriptor,))
     except ToolFailed as error:
+        if error.result is None:
+            raise
         raise ClipUnusable(f"it could not be probed: {error.reason}", error.detail) from error
     if result.returncode in {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}:
         raise ToolFailed("the probe was killed", result)
     try:
         told: dict[str, Any] = json.loads(result.stdout)
     except ValueError:
-        detail = ToolFailed(f"the probe ended with status {result.returncode}", result).detail
-        raise ClipUnusable("it could not be probed: the demuxer crashed", detail) from None
+        failure = ToolFailed(f"the probe ended with status {result.returncode}", result)
+        if "ImportError" in result.stderr or "ModuleNotFoundError" in result.stderr:
+            # The installation is at fault.
+            raise failure from None
+        raise ClipUnusable(
+            "it could not be probed: the demuxer crashed or took too much memory", failure.detail
+        ) from None
     if "unusable" in told:
         raise ClipUnusable(f"it could not be probed: {told['unusable']}")
     codec = codec_of(told.pop("decoder"))

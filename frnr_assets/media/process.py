@@ -81,7 +81,7 @@ class ProcessLimits:
     """What a program may use at most; what goes beyond ends the program.
 
     Attributes:
-        memory_bytes: address space, for programs that are not reckoned to need more.
+        memory_bytes: address space, of programs for which no other limit is given.
         file_bytes: size of any file that it writes.
         open_files: descriptors.
     """
@@ -89,6 +89,10 @@ class ProcessLimits:
     memory_bytes: int = 8 << 30
     file_bytes: int = 64 << 30
     open_files: int = 256
+
+    def memory_for(self, reckoned_bytes: int) -> int:
+        """Return the limit for a program that is reckoned to need so much resident memory: twice that, if more."""
+        return max(self.memory_bytes, 2 * reckoned_bytes)
 
 
 # Signals that come from outside, and the status with which ffmpeg ends when it catches one of them.
@@ -190,7 +194,7 @@ class ToolRunner:
         *,
         timeout_s: float,
         cwd: Path | None = None,
-        memory_bytes: int = 0,
+        memory_bytes: int | None = None,
         stdout: int | None = None,
         inherited: Sequence[int] = (),
     ) -> ToolResult:
@@ -202,8 +206,7 @@ class ToolRunner:
                 seconds of each process on its own.
             cwd: working folder; relative paths in ``argv`` are relative to it. None for an empty one that is deleted
                 afterwards.
-            memory_bytes: resident memory that the program is reckoned to need. Its limit is twice that where that is
-                more than the limit of any program.
+            memory_bytes: limit of its address space; None for the one of any program.
             stdout: a descriptor that becomes the program's standard output, which is then not in the result.
             inherited: descriptors that the program can open as ``/dev/fd/N``. These and ``stdout`` belong to the
                 program from this call on: they are closed here, also when it cannot be started, so that whoever
@@ -220,6 +223,7 @@ class ToolRunner:
                 for descriptor in (*inherited, *(() if stdout is None else (stdout,))):
                     descriptors.callback(os.close, descriptor)
                 folder = cwd or Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="frnr-tool-")))
+                memory_bytes = self.limits.memory_bytes if memory_bytes is None else memory_bytes
                 prefix = _wrapper(self.limits, cpu_s=timeout_s, memory_bytes=memory_bytes)
                 files = _files(inherited)
                 process = self._start(argv, prefix, folder, stdout, inherited)
@@ -352,7 +356,7 @@ def _wrapper(limits: ProcessLimits, *, cpu_s: float, memory_bytes: int) -> list[
     # Soft and hard limit alike: at the soft one ffmpeg would end with a truncated file and status 0.
     highest = {
         "cpu": math.ceil(cpu_s),
-        "as": max(limits.memory_bytes, 2 * memory_bytes),
+        "as": memory_bytes,
         "fsize": limits.file_bytes,
         "nofile": limits.open_files,
         "core": 0,

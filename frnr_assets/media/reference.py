@@ -13,7 +13,7 @@ from frnr_assets.media.ffmpeg import FFmpeg, complaints, progress_frames, run_ff
 from frnr_assets.media.moments import mean_and_std
 from frnr_assets.media.probe import Probe, probe_source
 from frnr_assets.media.process import TimeLimits, ToolFailed, ToolResult, ToolRunner, refuse_without_space
-from frnr_assets.media.source import DEFAULT_MIN_SIDE, ClipUnusable, Fingerprint, SourceRules, open_source
+from frnr_assets.media.source import CHANGED, DEFAULT_MIN_SIDE, ClipUnusable, Fingerprint, SourceRules, open_source
 from frnr_assets.vocabulary import FULL_CLIP, sample_mode
 
 # The threshold that ffmpeg's scdet documents as a good one, in per cent of the largest possible frame difference.
@@ -23,6 +23,9 @@ SHOT_CHANGE_SCORE = 10.0
 MIN_RATE, MAX_RATE = 1, 240
 # How far the duration by the stated rate may be from that by the frames' times: this part of it, and so many frames.
 _RATE_TOLERANCE, _RATE_SLACK_FRAMES = 0.1, 2
+# How many frames earlier than declared a clip may end: timestamps are rounded, and the last frame may be held.
+_END_SLACK_FRAMES = Fraction(3, 2)
+_LONGEST_TIMES_S = 24 * 3600
 # For a decode whose rate is not known before its end.
 _RATE_GUESS = Fraction(25)
 # For the time limit of a decode whose container does not say how long it is.
@@ -36,6 +39,10 @@ _KEPT_ARGS: Mapping[KeptFormat, tuple[str, ...]] = {
 }
 
 _FRAME_LOG = "frames.log"
+_IDENTITY_FILE = "frames.md5"
+_OTHER_SIZE = "decode failed: its frames are not of the size that its container declares"
+# What the crop filter says of a size that cannot be; see where it is used.
+_OTHER_SIZE_ERROR = "Invalid too big or non positive size"
 _SUBSAMPLING = {"420": (2, 2), "422": (2, 1), "444": (1, 1)}
 # The matrices that swscale knows; with another it refuses to convert anything, also what no matrix matters for.
 _SWSCALE_MATRICES = {"unspecified", "bt709", "fcc", "bt470bg", "smpte170m", "smpte240m", "bt2020nc"}
@@ -254,6 +261,7 @@ def decode_reference(
     decode = _Decode(source, found, probe, working, stated or _RATE_GUESS, ffmpeg, runner, limits, rules, scratch, keep)
     decoded = decode.run()
     rate = nominal_rate(stated, decoded.times)
+    _refuse_early_end(probe, decoded.times, rate)
     if not MIN_RATE <= rate <= MAX_RATE:
         raise ClipUnusable(
             f"its average frame rate, {float(probe.rate or rate):g}, is not within {MIN_RATE} to {MAX_RATE} per second"
@@ -262,7 +270,7 @@ def decode_reference(
         decoded = replace(decode, rate=rate).run()
     probe = replace(probe, rate=rate)
     if not found.still_holds(source):
-        raise ToolFailed("it changed while it was read")
+        raise ToolFailed(CHANGED)
     shots = shot_durations(decoded.scores, rate)
     shot_avg, shot_std = mean_and_std(shots)
     reference = Reference(
@@ -305,6 +313,18 @@ def nominal_rate(stated: Fraction | None, times: Sequence[float | None]) -> Frac
     tolerance = _RATE_TOLERANCE * by_times + float(_RATE_SLACK_FRAMES / stated)
     plausible = MIN_RATE <= measured <= MAX_RATE
     return measured if plausible and abs(duration - by_times) > tolerance else stated
+
+
+def _refuse_early_end(probe: Probe, times: Sequence[float | None], rate: Fraction) -> None:
+    """Refuse a Matroska file that ends before it should: its demuxer leaves out what it cannot make sense of."""
+    declared = probe.declared_end_s
+    known = [time for time in times if time is not None]
+    # Beyond a day ffmpeg takes a gap in the times for an error, and closes it.
+    if declared is None or declared > _LONGEST_TIMES_S or not known or not rate:
+        return
+    end = max(known) + float(1 / rate)
+    if end < declared - float(_END_SLACK_FRAMES / rate):
+        raise ClipUnusable(f"it breaks off: its frames end after {end:g} s, its container says after {declared:g} s")
 
 
 @dataclass(frozen=True)
@@ -354,34 +374,47 @@ class _Decode:
         except ToolFailed as error:
             if error.blameless or error.result is None:
                 raise
-            raise ClipUnusable(error.reason, error.detail) from error
+            if not self.found.still_holds(self.source):
+                # A file that is being written looks as broken as a broken one.
+                raise ToolFailed(CHANGED, error.result) from error
+            reason = _OTHER_SIZE if _OTHER_SIZE_ERROR in error.reason else error.reason
+            raise ClipUnusable(reason, error.detail) from error
         log = read_frame_log(self.scratch / _FRAME_LOG)
         md5 = re.search(r"^MD5=([0-9a-f]{32})$", result.stdout, re.MULTILINE)
+        allowed = self._frames_allowed
+        if len(log) > allowed:
+            # The log may have frames more than came out in the end.
+            limit = "max_frames allows" if allowed == self.rules.max_frames else "max_gigapixels allows at its size"
+            raise ClipUnusable(f"it has more frames than the {allowed} that {limit}")
         if progress_frames(result) != len(log):
             # The metadata filter says nothing of a log that it could not write.
             refuse_without_space(self.scratch)
             raise ToolFailed(f"decode failed: {progress_frames(result)} frames, but {len(log)} in the log", result)
         if not log or md5 is None:
             raise ClipUnusable("decode failed: it has no frame", result.stderr)
-        if len(log) > self.rules.max_frames:
-            raise ClipUnusable(f"it has more frames than the {self.rules.max_frames} that max_frames allows")
         times, scores = zip(*log, strict=True)
         return _Decoded(md5[1], times, scores, tuple(errors))
+
+    @property
+    def _frames_allowed(self) -> int:
+        return self.rules.frames_allowed(self.probe.width, self.probe.height)
 
     def _run(self, *, damaged: bool) -> ToolResult:
         working, rules = self.working, self.rules
         # Times of the source's own may stand still or go back, which no muxer takes; the log has them from before.
         timing = index_timing(self.rate)
         # One frame more than allowed, to know that there are more.
-        most = ("-frames:v", str(rules.max_frames + 1))
+        most = ("-frames:v", str(self._frames_allowed + 1))
         every = ("-fps_mode", "passthrough", *FILTERED_TIMES, *most)
-        outputs = ["-map", "0:V:0", "-vf", f"{working.filters},{shot_filters(_FRAME_LOG)},{timing}", *every]
+        # VP8 and its container may differ in what they say of the size of the frames.
+        coded = f"crop=w='if(eq(iw,{self.probe.width})*eq(ih,{self.probe.height}),iw,-1)':h=ih:exact=1"
+        outputs = ["-map", "0:V:0", "-vf", f"{coded},{working.filters},{shot_filters(_FRAME_LOG)},{timing}", *every]
         outputs += ["-f", "md5", "-"]
         if self.keep:
             outputs += ["-map", "0:V:0", "-vf", f"{working.filters},{timing}", *every]
             outputs += [*_KEPT_ARGS[self.keep], KEPT_FILES[self.keep]]
         # Headers lie about the number of frames; a wrong guess only makes the limit more or less generous.
-        frames = min(float(self.rate) * (self.probe.stream_duration_s or DURATION_GUESS_S), rules.max_frames)
+        frames = min(float(self.rate) * (self.probe.stream_duration_s or DURATION_GUESS_S), self._frames_allowed)
         descriptor = open_source(self.source, rules, self.found)
         return run_ffmpeg(
             self.ffmpeg,
@@ -393,6 +426,37 @@ class _Decode:
             inherited=(descriptor,),
             tolerated=None if damaged else (),
         )
+
+
+def identity_args(reference: Reference, stream: str = "0:V:0") -> list[str]:
+    """Return the arguments of one more output of a run that decodes a damaged source: the MD5 of its frames, in a file.
+
+    What decoders make of damage is not always the same: some show what was in memory before.
+
+    Args:
+        reference: the facts of the source; one without damage needs no further output.
+        stream: the source's video stream among the inputs of the run.
+    """
+    if not reference.decode_errors:
+        return []
+    filters = f"{reference.working.filters},{index_timing(reference.probe.rate)}"
+    every = ("-fps_mode", "passthrough", *FILTERED_TIMES)
+    return ["-map", stream, "-vf", filters, *every, "-f", "md5", _IDENTITY_FILE]
+
+
+def refuse_other_frames(reference: Reference, folder: Path, result: ToolResult) -> None:
+    """Compare the frames that a run decoded with those of the reference.
+
+    Args:
+        reference: the facts of the source.
+        folder: the working folder of the run.
+        result: the run.
+
+    Raises:
+        ToolFailed: they are others.
+    """
+    if reference.decode_errors and (folder / _IDENTITY_FILE).read_text().strip() != f"MD5={reference.frames_md5}":
+        raise ToolFailed("what the decoder makes of the damage is not the same every time", result)
 
 
 def shot_filters(frame_log: str) -> str:

@@ -38,7 +38,7 @@ SMALLEST_SIDE = 17
 # libvmaf's ADM of a frame and itself is less than 1 on a side of fewer pixels: 0.98 at 18, 0.996 at 32, 1 from 34 on.
 DEFAULT_MIN_SIDE = 34
 
-_CHANGED = "it changed while it was read"
+CHANGED = "it changed while it was read"
 _HEAD_BYTES = 4096
 # The boxes that an ISO base media or QuickTime file may begin with.
 _FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"sidx", b"moof"})
@@ -100,6 +100,7 @@ class SourceRules:
         codecs: video codecs, by libavcodec's names.
         max_pixels: width x height of the largest frame.
         max_frames: frames of the longest clip.
+        max_gigapixels: width x height x frames of the longest clip, in thousand millions.
         max_duration_s: seconds of the longest clip.
         max_streams: streams of any kind in one file.
         min_side: pixels of the shortest side after the crop, at least ``SMALLEST_SIDE``.
@@ -112,10 +113,15 @@ class SourceRules:
     codecs: tuple[str, ...] = CODECS
     max_pixels: int = 4096 * 4096
     max_frames: int = 18_000
+    max_gigapixels: float = 50.0
     max_duration_s: float = 600.0
     max_streams: int = 16
     min_side: int = DEFAULT_MIN_SIDE
     accept_damaged: bool = False
+
+    def frames_allowed(self, width: int, height: int) -> int:
+        """Return how many frames of that size a clip may have."""
+        return min(self.max_frames, int(self.max_gigapixels * 1e9 / (width * height)))
 
     @property
     def demuxers(self) -> tuple[str, ...]:
@@ -146,13 +152,14 @@ class Fingerprint:
         sha256: of the content.
         size_bytes: of the file.
         mtime_ns: modification time when it was hashed, nanoseconds since 1970.
-        device_inode: device and inode when it was hashed; None when that is not known any more.
+        file_state: its device, inode and time of change when it was hashed; None when that does not matter. The time of
+            change, unlike that of modification, cannot be set back.
     """
 
     sha256: str
     size_bytes: int
     mtime_ns: int
-    device_inode: str | None = None
+    file_state: str | None = None
 
     def still_holds(self, source: Path) -> bool:
         """Tell whether it is still the file that was hashed, of that size and modification time.
@@ -174,7 +181,7 @@ class Fingerprint:
 
     def is_of(self, found: os.stat_result) -> bool:
         """Tell whether it is of the file that the system says this of."""
-        same_file = self.device_inode in {None, _device_inode(found)}
+        same_file = self.file_state in {None, _file_state(found)}
         return same_file and (found.st_size, found.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
 
 
@@ -191,9 +198,9 @@ def fingerprint(source: Path, rules: SourceRules) -> Fingerprint:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise _unreadable(error) from error
-    found = Fingerprint(sha256, before.st_size, before.st_mtime_ns, _device_inode(before))
+    found = Fingerprint(sha256, before.st_size, before.st_mtime_ns, _file_state(before))
     if not found.still_holds(source):
-        raise ToolFailed(_CHANGED)
+        raise ToolFailed(CHANGED)
     return found
 
 
@@ -215,7 +222,7 @@ def open_source(source: Path, rules: SourceRules, found: Fingerprint | None = No
     descriptor = _open(source, rules)
     try:
         if found is not None and not found.is_of(os.fstat(descriptor)):
-            raise ToolFailed(_CHANGED)  # noqa: TRY301 - closed here, whatever happens
+            raise ToolFailed(CHANGED)  # noqa: TRY301 - closed here, whatever happens
         _refuse_other_containers(descriptor, rules)
     except BaseException:
         os.close(descriptor)
@@ -273,8 +280,8 @@ def _kind(head: bytes) -> str:
     return next(kinds, "no video of a known container")
 
 
-def _device_inode(found: os.stat_result) -> str:
-    return f"{found.st_dev}:{found.st_ino}"
+def _file_state(found: os.stat_result) -> str:
+    return f"{found.st_dev}:{found.st_ino}:{found.st_ctime_ns}"
 
 
 def _unreadable(error: OSError) -> ToolFailed:

@@ -14,7 +14,15 @@ from typing import Any
 
 from frnr_assets.media.ffmpeg import INSPECT_TIMEOUT_S, FFmpeg, distortion_args, last_line, run_ffmpeg, source_args
 from frnr_assets.media.process import TimeLimits, ToolError, ToolFailed, ToolResult, ToolRunner, refuse_without_space
-from frnr_assets.media.reference import FILTERED_TIMES, Excerpt, Reference, WorkingFormat, index_timing
+from frnr_assets.media.reference import (
+    FILTERED_TIMES,
+    Excerpt,
+    Reference,
+    WorkingFormat,
+    identity_args,
+    index_timing,
+    refuse_other_frames,
+)
 from frnr_assets.media.source import SourceRules, open_source
 from frnr_assets.media.vmaf import CANONICAL6_EXTRACTORS, VmafModel, VmafSettings, VmafTool, is_option
 from frnr_assets.vocabulary import EXTRA_FEATURES
@@ -113,6 +121,7 @@ def score_with_filter(
     descriptor, from_source = pairs.open_source()
     inputs = [*(arg for path in pairs.distortions for arg in distortion_args(path)), *from_source]
     outputs = [arg for i in range(count) for arg in ("-map", f"[o{i}]", "-f", "null", "-")]
+    outputs += identity_args(pairs.reference, f"{count}:V:0")
     args = ["-filter_complex_threads", "1", *inputs, "-filter_complex", ";".join(graph), *outputs]
     result = run_ffmpeg(
         ffmpeg,
@@ -121,10 +130,11 @@ def score_with_filter(
         runner=runner,
         cwd=scratch,
         timeout_s=pairs.timeout_s(limits, count),
-        memory_bytes=score_memory_bytes(working.frame_bytes, count, vmaf),
+        memory_bytes=runner.limits.memory_for(score_memory_bytes(working.frame_bytes, count, vmaf)),
         inherited=(descriptor,),
         tolerated=pairs.reference.decode_errors,
     )
+    refuse_other_frames(pairs.reference, scratch, result)
     return [(result, result.wall_s / count)] * count
 
 
@@ -143,7 +153,7 @@ def score_with_tool(
         raise ValueError("no executable is configured")
     working = pairs.reference.working
     timeout_s = pairs.timeout_s(limits, 1)
-    memory_bytes = score_memory_bytes(working.frame_bytes, 1, vmaf)
+    memory_bytes = runner.limits.memory_for(score_memory_bytes(working.frame_bytes, 1, vmaf))
     model = vmaf.models.of(working.height).argument(scratch)
     results = []
     for index, distortion in enumerate(pairs.distortions):
@@ -165,7 +175,7 @@ def score_with_tool(
                 pairs.reference_leg,
                 scratch / f"{index}.reference.progress",
                 (source_fd,),
-                pairs.reference.decode_errors,
+                pairs.reference,
             ),
             _Leg(distortion_args(distortion), pairs.distortion_leg, scratch / f"{index}.distortion.progress"),
         )
@@ -196,14 +206,14 @@ class _Leg:
         filters: what leads to the frames that are scored.
         progress: where ffmpeg writes how far it is.
         inherited: descriptors that ffmpeg gets.
-        tolerated: what it may complain of.
+        reference: what its frames must be, and what ffmpeg may complain of; None for an encode.
     """
 
     opened: Sequence[str]
     filters: str
     progress: Path
     inherited: tuple[int, ...] = ()
-    tolerated: tuple[str, ...] = ()
+    reference: Reference | None = None
 
     def feed(self, pipe: int, size_bytes: int, *, ffmpeg: FFmpeg, runner: ToolRunner, timeout_s: float) -> None:
         """Decode into a pipe, and insist on the number of bytes: raw frames have no other mark of their size."""
@@ -219,7 +229,8 @@ class _Leg:
             "rawvideo",
             "pipe:1",
         )
-        args = [*self.opened, "-progress", self.progress.name, *video]
+        identity = identity_args(self.reference) if self.reference else []
+        args = [*self.opened, "-progress", self.progress.name, *video, *identity]
         what = "decode for the score"
         folder = self.progress.parent
         result = run_ffmpeg(
@@ -231,8 +242,10 @@ class _Leg:
             timeout_s=timeout_s,
             stdout=pipe,
             inherited=self.inherited,
-            tolerated=self.tolerated,
+            tolerated=self.reference.decode_errors if self.reference else (),
         )
+        if self.reference:
+            refuse_other_frames(self.reference, folder, result)
         sizes = re.findall(r"^total_size=(\d+)$", self.progress.read_text(), re.MULTILINE)
         found = int(sizes[-1]) if sizes else 0
         if found != size_bytes:

@@ -267,3 +267,24 @@ def test_an_executor_that_goes_away_does_not_leave_the_consumer_waiting() -> Non
 
     threading.Thread(target=consume, daemon=True).start()
     assert isinstance(ended.result(timeout=1), RuntimeError)
+
+
+def test_stopping_ends_although_the_executor_was_shut_down_with_work_left() -> None:
+    executor = ThreadPoolExecutor(1)
+    started, shut_down = threading.Event(), threading.Event()
+
+    def last() -> None:
+        started.set()
+        assert shut_down.wait(PATIENCE_S)
+
+    pool = WorkPool(executor, cores=1, memory_bytes=BOUND)
+    outcomes = pool.run([work("last", last), work("never")])
+    assert started.wait(PATIENCE_S)
+    executor.shutdown(wait=False)
+    shut_down.set()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        list(outcomes)
+    stopping = threading.Thread(target=pool.stop, daemon=True)
+    stopping.start()
+    stopping.join(PATIENCE_S)
+    assert not stopping.is_alive()

@@ -121,24 +121,6 @@ def test_headers_are_read(
 
 
 @pytest.mark.parametrize(
-    ("rate", "accepted"),
-    [("1/2", False), ("1", True), ("240", True), ("241", False)],
-)
-def test_a_rate_that_no_camera_has_is_refused(
-    rate: str, accepted: bool, make_clip: MakeClip, runner: ToolRunner, tmp_path: Path
-) -> None:
-    clip = make_clip(tmp_path / "clip.mp4", f"testsrc2=size=64x48:rate={rate},trim=end_frame=4")
-    if accepted:
-        assert probe_source(clip, runner, RULES).rate == Fraction(rate)
-    else:
-        shown = f"{float(Fraction(rate)):g}"
-        with pytest.raises(
-            ClipUnusable, match=rf"^its average frame rate, {shown}, is not within 1 to 240 per second$"
-        ):
-            probe_source(clip, runner, RULES)
-
-
-@pytest.mark.parametrize(
     ("content", "reason"),
     [
         pytest.param(b"", "it is empty", id="empty"),

@@ -104,18 +104,23 @@ def test_a_program_may_not_use_more_processor_time_than_its_limit(runner: ToolRu
 @pytest.mark.parametrize(
     ("option", "memory_bytes", "expected"),
     [
-        pytest.param("v", 0, "1048576", id="memory"),
-        pytest.param("v", 3 << 30, "6291456", id="memory of what is reckoned to need more"),
-        pytest.param("f", 0, "2048", id="size of a file"),
-        pytest.param("n", 0, "80", id="open files"),
-        pytest.param("c", 0, "0", id="core dumps"),
+        pytest.param("v", None, "1048576", id="memory"),
+        pytest.param("v", 512 << 20, "524288", id="memory by a limit of its own"),
+        pytest.param("f", None, "2048", id="size of a file"),
+        pytest.param("n", None, "80", id="open files"),
+        pytest.param("c", None, "0", id="core dumps"),
     ],
 )
-def test_a_program_may_not_use_more_than_it_was_allowed(option: str, memory_bytes: int, expected: str) -> None:
+def test_a_program_may_not_use_more_than_it_was_allowed(option: str, memory_bytes: int | None, expected: str) -> None:
     runner = ToolRunner(ProcessLimits(memory_bytes=1 << 30, file_bytes=1 << 20, open_files=80))
     script = f"ulimit -S{option}; ulimit -H{option}"
     found = runner.run(shell(script), timeout_s=LONG_S, memory_bytes=memory_bytes)
     assert found.stdout.split() == [expected] * 2
+
+
+def test_what_is_reckoned_to_need_more_than_any_program_gets_more() -> None:
+    limits = ProcessLimits(memory_bytes=1 << 30)
+    assert [limits.memory_for(reckoned) for reckoned in (0, 1 << 29, 3 << 30)] == [1 << 30, 1 << 30, 6 << 30]
 
 
 def test_a_file_that_grows_too_large_ends_its_writer_instead_of_being_cut_short(tmp_path: Path) -> None:

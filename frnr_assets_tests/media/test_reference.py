@@ -14,7 +14,14 @@ import pytest
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.probe import Probe
 from frnr_assets.media.process import TimeLimits, ToolFailed, ToolResult, ToolRunner
-from frnr_assets.media.reference import KEPT_FILES, KeptFormat, decode_reference, index_timing, working_format
+from frnr_assets.media.reference import (
+    KEPT_FILES,
+    KeptFormat,
+    decode_reference,
+    index_timing,
+    nominal_rate,
+    working_format,
+)
 from frnr_assets.media.source import ClipUnusable, Fingerprint, fingerprint
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets_tests.conftest import RULES, SMALL_SCENE, X264_UPLOAD, MakeClip
@@ -87,6 +94,47 @@ def test_each_frame_of_the_upload_counts_once(
     reference = decode(make_clip(tmp_path / "clip.mp4", scene, encode))
     assert (reference.frames, reference.variable_frame_rate) == (frames, variable)
     assert reference.duration_s == pytest.approx(frames / float(reference.probe.rate))
+
+
+@pytest.mark.parametrize(
+    ("rate", "accepted"),
+    [("1/2", False), ("1", True), ("240", True), ("241", False)],
+)
+def test_a_rate_that_no_camera_has_is_refused(
+    rate: str, accepted: bool, make_clip: MakeClip, decode: DecodeClip, tmp_path: Path
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", f"testsrc2=size=64x48:rate={rate},trim=end_frame=4")
+    if accepted:
+        assert decode(clip).probe.rate == Fraction(rate)
+    else:
+        shown = f"{float(Fraction(rate)):g}"
+        with pytest.raises(
+            ClipUnusable, match=rf"^its average frame rate, {shown}, is not within 1 to 240 per second$"
+        ):
+            decode(clip)
+
+
+@pytest.mark.parametrize(
+    ("stated", "times", "rate"),
+    [
+        pytest.param("24", [n / 24 for n in range(12)], "24", id="as stated"),
+        pytest.param("30000/1001", [round(n * 0.0333667, 3) for n in range(12)], "30000/1001", id="rounded times"),
+        pytest.param("2160/77", [n / 20 for n in range(8)], "2160/77", id="a few uneven frames"),
+        pytest.param("24", [n / 12 for n in range(48)], "12", id="stated twice as fast"),
+        pytest.param("12", [n / 24 for n in range(48)], "24", id="stated half as fast"),
+        pytest.param(None, [0.0, 0.1, 0.15, 0.4], "15/2", id="not stated"),
+        pytest.param(None, [0.0], "0", id="one frame"),
+        pytest.param("25", [0.0], "25", id="one frame, stated"),
+        pytest.param(None, [0.5, 0.5, 0.5], "0", id="all at one time"),
+        pytest.param("24", [None] * 12, "24", id="no times"),
+        pytest.param("24", [0.0, 0.1, None], "24", id="some without a time"),
+        pytest.param("24", [0.0, 5000.0, 10_000.0], "24", id="times that no clock has"),
+    ],
+)
+def test_the_nominal_rate_is_the_average_unless_the_frames_contradict(
+    stated: str | None, times: list[float | None], rate: str
+) -> None:
+    assert nominal_rate(None if stated is None else Fraction(stated), times) == Fraction(rate)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +320,8 @@ def test_an_encoder_with_one_subsampling_gets_that() -> None:
         (16, 48, "420", False),
         (48, 16, "444", False),
         (17, 48, "420", False),
-        (17, 17, "444", True),
-        (18, 18, "420", True),
+        (34, 34, "444", True),
+        (33, 33, "420", False),
     ],
 )
 def test_what_would_crash_libvmaf_is_refused(width: int, height: int, chroma: str, accepted: bool) -> None:
@@ -314,7 +362,7 @@ def test_a_clip_that_changes_its_format_midway_is_unusable(
     second = make_clip(tmp_path / "second.ts", f"{SMALL_SCENE},{change}")
     changing = tmp_path / "changing.ts"
     plain_ffmpeg("-i", f"concat:{first}|{second}", "-c", "copy", changing)
-    with pytest.raises(ClipUnusable, match=r"^decode failed: .*(changes its frame size or pixel format)"):
+    with pytest.raises(ClipUnusable, match=r"^decode failed: .*(changes its frame size, pixel format or colours)"):
         decode(changing)
 
 
@@ -404,14 +452,14 @@ def test_a_file_is_known_by_its_content_size_and_time(tmp_path: Path) -> None:
     os.utime(file, ns=(0, 10**18))
     found = fingerprint(file, RULES)
     status = file.stat()
-    device_inode = f"{status.st_dev}:{status.st_ino}"
-    assert found == Fingerprint(hashlib.sha256(content).hexdigest(), 12, 10**18, device_inode)
+    file_state = f"{status.st_dev}:{status.st_ino}"
+    assert found == Fingerprint(hashlib.sha256(content).hexdigest(), 12, 10**18, file_state)
     assert found.still_holds(file)
     twin = tmp_path / "twin.mp4"
     twin.write_bytes(content)
     os.utime(twin, ns=(0, 10**18))
     assert not found.still_holds(twin)
-    assert replace(found, device_inode=None).still_holds(twin)
+    assert replace(found, file_state=None).still_holds(twin)
     os.utime(file, ns=(0, 10**18 + 1))
     assert not found.still_holds(file)
     file.write_bytes(b"abcd")

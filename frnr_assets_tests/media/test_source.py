@@ -23,6 +23,7 @@ RULES = SourceRules()
     [
         (SourceRules(max_pixels=64 * 48), SourceRules(max_pixels=64 * 48 - 1), "64x48 have more pixels than the 3071"),
         (SourceRules(max_frames=12), SourceRules(max_frames=11), "more frames than the 11 that max_frames allows"),
+        (SourceRules(max_gigapixels=12 * 64 * 48 / 1e9), SourceRules(max_gigapixels=3e-5), "the 9 that max_gigapixels"),
         (SourceRules(max_duration_s=0.5), SourceRules(max_duration_s=0.4), "lasts 0.5 s, more than the 0.4 that max_s"),
         (SourceRules(max_streams=1), SourceRules(max_streams=0), "it has 1 streams, more than the 0"),
         (SourceRules(min_side=48), SourceRules(min_side=49), "64x48 are too small"),
@@ -38,7 +39,7 @@ RULES = SourceRules()
         ),
         (SourceRules(max_bytes=1 << 20), SourceRules(max_bytes=99), "more than the 99 that max_source_gib allows"),
     ],
-    ids=["pixels", "frames", "duration", "streams", "side", "codec", "container", "size"],
+    ids=["pixels", "frames", "gigapixels", "duration", "streams", "side", "codec", "container", "size"],
 )
 def test_a_clip_beyond_a_limit_is_refused_by_name_and_one_at_the_limit_is_not(
     allowed: SourceRules, refusing: SourceRules, reason: str, make_clip: MakeClip, decode: DecodeClip, tmp_path: Path
