@@ -10,11 +10,11 @@ import dagster as dg
 from bench.measure import Figure, call, cpu_of, run_job, sampled
 from frnr_assets.automation import CELLS, INGEST, REFERENCES
 from frnr_assets.corpus.tables import Tables
+from frnr_assets.media.decode import decode_reference
 from frnr_assets.media.encode import EncodeSettings, encode_distortion, encode_memory_bytes
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
 from frnr_assets.media.process import TimeLimits, ToolRunner
-from frnr_assets.media.reference import decode_reference
 from frnr_assets.media.score import score_distortions
 from frnr_assets.media.source import SourceRules, fingerprint
 from frnr_assets.media.vmaf import vmaf_settings

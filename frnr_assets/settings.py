@@ -12,10 +12,10 @@ from pydantic_core import ErrorDetails
 from frnr_assets.corpus.backlog import Recipe
 from frnr_assets.corpus.dataset import Columns, Dataset
 from frnr_assets.corpus.manifests.entries import roots_of
+from frnr_assets.media.decode import KeptFormat
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError
-from frnr_assets.media.reference import KeptFormat
 from frnr_assets.media.source import CODECS, CONTAINERS, DEFAULT_MIN_SIDE, SMALLEST_SIDE, Container, SourceRules
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafBackend, VmafSettings, is_path, vmaf_settings

@@ -7,13 +7,13 @@ import pytest
 
 from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
 from frnr_assets.media.process import ToolRunner
-from frnr_assets.media.source import CODECS, SourceRules
+from frnr_assets.media.source import CODECS, SMALLEST_SIDE, SourceRules
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_ffmpeg, open_toolchain
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_ENCODER, DEFAULT_PRESET
 
-# Clips that lose nothing, or have a palette, besides those that people upload.
-RULES = SourceRules(codecs=(*CODECS, "ffv1", "png"))
+# Clips that lose nothing, have a palette or are very small, besides those that people upload.
+RULES = SourceRules(codecs=(*CODECS, "ffv1", "png"), min_side=SMALLEST_SIDE)
 
 MakeClip = Callable[..., Path]
 

@@ -29,10 +29,11 @@ from frnr_assets.engine.rows import (
     reference_row,
 )
 from frnr_assets.engine.scratch import scratch_folder
+from frnr_assets.media.decode import KEPT_FILES, KeptFormat, decode_reference
 from frnr_assets.media.encode import Distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
 from frnr_assets.media.process import ToolFailed, disk_full
-from frnr_assets.media.reference import KEPT_FILES, KeptFormat, Reference, decode_reference, working_format
+from frnr_assets.media.reference import Reference, working_format
 from frnr_assets.media.source import ClipUnusable, Fingerprint, fingerprint
 from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
@@ -146,11 +147,6 @@ class Engine:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder / KEPT_FILES[self.keep_reference], kept)
         except ClipUnusable as error:
-            if found is not None and not found.holds_if_there(clip.src):
-                # A file that went away, or is being written, looks as broken as a broken one.
-                return ReferenceFailed(
-                    clip.key, f"its file changed meanwhile: {error.reason}", str(error), tool_ran=False
-                )
             return ReferenceDone(_unusable(clip, error, found, known), reused=False)
         except ToolFailed as error:
             if error.disk_full:

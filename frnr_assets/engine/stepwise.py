@@ -12,12 +12,13 @@ from typing import Any
 from frnr_assets.corpus.keys import source_key
 from frnr_assets.engine.encodes import EncodeShelf
 from frnr_assets.engine.rows import encode_identity, feature_row
+from frnr_assets.media.decode import DURATION_GUESS_S, read_frame_log, shot_durations
 from frnr_assets.media.encode import Distortion
 from frnr_assets.media.encoders import STATISTICS_FILE, no_statistics
 from frnr_assets.media.ffmpeg import VERSION_PATTERN, FFmpeg, locate_ffmpeg
 from frnr_assets.media.moments import mean_and_std
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
-from frnr_assets.media.reference import DURATION_GUESS_S, Reference, read_frame_log, shot_durations, working_format
+from frnr_assets.media.reference import Reference, working_format
 from frnr_assets.media.score import Score, read_vmaf_log, score_distortions
 from frnr_assets.media.source import ClipUnusable, Fingerprint, SourceRules, fingerprint
 from frnr_assets.media.steps import (

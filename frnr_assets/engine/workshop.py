@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager, contextmanager
 
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.batch import Engine
+from frnr_assets.media.decode import KeptFormat
 from frnr_assets.media.machine import available_memory_bytes, usable_cores
 from frnr_assets.media.pool import WorkPool
 from frnr_assets.media.process import ToolRunner
-from frnr_assets.media.reference import KeptFormat
 from frnr_assets.media.toolchain import ToolSettings, open_toolchain
 
 # The rest is for the caller, the page cache and estimates that are too low.

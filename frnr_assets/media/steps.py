@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from frnr_assets.media._probe import describe_pix_fmt
+from frnr_assets.media.decode import MAX_RATE, MIN_RATE, shot_filters
 from frnr_assets.media.encode import EncodeSettings, encoder_args
 from frnr_assets.media.encoders import ENCODERS, LIBX264, Encoder
 from frnr_assets.media.ffmpeg import GLOBAL_ARGS, complaints, input_options, last_line
 from frnr_assets.media.probe import Probe, probe_source
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
-from frnr_assets.media.reference import MAX_RATE, MIN_RATE, Excerpt, WorkingFormat, shot_filters, working_format
+from frnr_assets.media.reference import Excerpt, WorkingFormat, working_format
 from frnr_assets.media.source import ClipUnusable, SourceRules
 from frnr_assets.media.vmaf import VmafTool
 from frnr_assets.media.vmaf_backends import build_vmaf_command

@@ -9,9 +9,9 @@ import pytest
 
 from frnr_assets.engine.batch import Engine
 from frnr_assets.engine.outcomes import CellDone, Clip, ReferenceDone, ReferenceFailed
+from frnr_assets.media.decode import KEPT_FILES, KeptFormat
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.process import ToolRunner
-from frnr_assets.media.reference import KEPT_FILES, KeptFormat
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, wrap
 from frnr_assets_tests.conftest import MakeClip

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from frnr_assets.media.decode import decode_reference
 from frnr_assets.media.encode import encode_distortion
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.pool import WorkPool
-from frnr_assets.media.reference import Reference, decode_reference
+from frnr_assets.media.reference import Reference
 from frnr_assets.media.source import SourceRules, fingerprint
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets_tests.conftest import RULES

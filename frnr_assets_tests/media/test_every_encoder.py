@@ -14,13 +14,14 @@ from typing import Any
 import av
 import pytest
 
+from frnr_assets.media.decode import decode_reference
 from frnr_assets.media.encode import Distortion, EncodeSettings, encode_distortion
 from frnr_assets.media.encoders import ENCODERS, LIBAOM_AV1
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.pool import WorkPool
 from frnr_assets.media.probe import probe_source
 from frnr_assets.media.process import ToolResult, ToolRunner
-from frnr_assets.media.reference import Reference, decode_reference, working_format
+from frnr_assets.media.reference import Reference, working_format
 from frnr_assets.media.source import fingerprint
 from frnr_assets.media.sweep import CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_toolchain

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from frnr_assets.media.decode import decode_reference
 from frnr_assets.media.encode import Distortion, EncodeSettings, encode_distortion
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.process import ToolError, ToolFailed
-from frnr_assets.media.reference import Excerpt, Reference, decode_reference, excerpt
+from frnr_assets.media.reference import Excerpt, Reference, excerpt
 from frnr_assets.media.score import Score, score_distortions
 from frnr_assets.media.source import fingerprint
 from frnr_assets.media.toolchain import Toolchain, encode_settings

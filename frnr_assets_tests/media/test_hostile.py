@@ -183,8 +183,12 @@ def test_the_size_that_counts_is_that_of_the_frames_and_not_the_containers(
         content = content.replace(b"\xb0\x81\x80\xba\x81\x60", b"\xb0\x81\x40\xba\x81\x30")
     (tmp_path / "clip").write_bytes(content)
     assert b"\x40" in content
-    probe = decode(tmp_path / "clip").probe
-    assert (probe.width, probe.height) == (128, 96)
+    if codec == "vp8":
+        with pytest.raises(ClipUnusable, match="its frames are not of the size that its container declares"):
+            decode(tmp_path / "clip")
+    else:
+        probe = decode(tmp_path / "clip").probe
+        assert (probe.width, probe.height) == (128, 96)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +211,7 @@ def test_twelve_frames_played_five_thousand_times_by_an_edit_list_are_refused_be
     (tmp_path / "clip.mp4").write_bytes(mp4.repeating(clip, 5_000))
     found = attempt_alone(tmp_path / "clip.mp4", ffmpeg, ToolRunner(), SourceRules(max_frames=1000))
     assert found.refusal
-    assert "max_frames" in found.refusal
+    assert "its edit list shows some frames more than once" in found.refusal
     assert found.cpu_s < QUICK_CPU_S
 
 

@@ -112,18 +112,10 @@ def test_a_clip_with_a_flipped_bit_has_all_its_frames_or_is_refused(
     assert None in found
 
 
-@pytest.mark.parametrize(
-    ("name", "encode", "mark"),
-    [
-        ("clip.webm", (*VP9, *CLUSTERS), b"\x1f\x43\xb6\x75"),
-        ("clip.mp4", (*H264, *FRAGMENTS), b"traf"),
-    ],
-)
 def test_a_part_that_cannot_be_recognized_is_not_left_out_without_a_word(
-    name: str, encode: tuple[str, ...], mark: bytes, make_clip: MakeClip, decode: DecodeClip, tmp_path: Path
+    make_clip: MakeClip, decode: DecodeClip, tmp_path: Path
 ) -> None:
-    whole = make_clip(tmp_path / name, SCENE, encode)
-    content = whole.read_bytes()
-    at = content.rindex(mark)
+    content = make_clip(tmp_path / "clip.webm", SCENE, (*VP9, *CLUSTERS)).read_bytes()
+    at = content.rindex(b"\x1f\x43\xb6\x75")
     unknown = put_bits(content, at * 8 + 7, 1, ~content[at] & 1)
-    assert decoded(decode, tmp_path / f"flipped_{name}", unknown) is None
+    assert decoded(decode, tmp_path / "flipped.webm", unknown) is None

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from frnr_assets.media.decode import decode_reference
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.process import ToolFailed, ToolResult, ToolRunner
-from frnr_assets.media.reference import Reference, decode_reference
+from frnr_assets.media.reference import Reference
 from frnr_assets.media.score import Score, score_distortions
 from frnr_assets.media.source import ClipUnusable, SourceRules, fingerprint
 from frnr_assets.media.toolchain import Toolchain

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from frnr_assets.media.reference import KEPT_FILES, Reference, decode_reference
+from frnr_assets.media.decode import KEPT_FILES, decode_reference
+from frnr_assets.media.reference import Reference
 from frnr_assets.media.score import Score, score_distortions
 from frnr_assets.media.source import ClipUnusable, SourceRules, fingerprint
 from frnr_assets.media.toolchain import Toolchain

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+from frnr_assets.media.decode import decode_reference
 from frnr_assets.media.encoders import LIBX264
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.process import TimeLimits, ToolRunner
-from frnr_assets.media.reference import decode_reference
 from frnr_assets.media.source import ClipUnusable, SourceRules, fingerprint
 from frnr_assets.media.toolchain import open_ffmpeg
 
