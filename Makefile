@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The folder that the UI shows: the checkout when it has a frnr.toml, else the demo.
 DIR ?= $(if $(wildcard frnr.toml),.,demo)
 
-.PHONY: demo ui test lint bench audit lock clean
+.PHONY: demo ui test lint bench fuzz audit lock clean
 
 demo: .venv/installed
 	$(BIN)/frnr demo
@@ -25,6 +25,9 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python -m bench
+
+fuzz: .venv/installed
+	$(BIN)/python -m fuzz
 
 # Known vulnerabilities of what requirements.lock pins; without a database to ask, it says that it was skipped.
 audit: .audit-venv/installed

@@ -1,0 +1,243 @@
+"""One mutation on its way through the package, watched from outside."""
+
+import contextlib
+import os
+import re
+import resource
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from frnr_assets.media.encode import encode_distortion
+from frnr_assets.media.probe import ClipUnusable
+from frnr_assets.media.process import Cancelled, TimeLimits, ToolFailed, ToolRunner
+from frnr_assets.media.reference import decode_reference, fingerprint
+from frnr_assets.media.score import score_distortions
+from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_toolchain
+from frnr_assets.media.vmaf import vmaf_settings
+from fuzz.judge import Row, offences_of, plain_decode, second_opinion
+from fuzz.mutations import Mutation
+
+CRF = 28
+# A clip takes a third of a second. One that makes a tool hang is refused after the tool's limit.
+TOOL_LIMIT_S, WALL_LIMIT_S = 10.0, 30.0
+MEMORY_LIMIT_BYTES = 2 << 30
+STAGES = ("fingerprint", "decode", "encode", "score")
+_SIGNAL = re.compile(r"ended by signal (\d+)|exit status: -(\d+)")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a mutation.
+
+    Attributes:
+        mutation: the mutation.
+        stage: where it was refused; "row" for a row.
+        refusal: name of the exception's class; empty for a row.
+        reason: the refusal's, in one sentence; empty for a row.
+        detail: command and log of the tool that refused.
+        signal: what ended that tool, if a signal did.
+        timed_out: whether a tool was stopped for its time limit.
+        wall_s: seconds from start to end, the judge's left out.
+        peak_bytes: the largest resident memory of any tool, if it was larger than ever before in this process.
+        harsh: whether it was refused while a plain decode has frames and no complaint. That is no offence: a rule of
+            the package may say so.
+        offences: what the package did wrong, a sentence each.
+    """
+
+    mutation: Mutation
+    stage: str = "row"
+    refusal: str = ""
+    reason: str = ""
+    detail: str = ""
+    signal: int | None = None
+    timed_out: bool = False
+    wall_s: float = 0.0
+    peak_bytes: int = 0
+    harsh: bool = False
+    offences: tuple[str, ...] = ()
+
+
+def open_tools() -> Toolchain:
+    """Open the tools that every mutation goes through."""
+    encode = encode_settings("libx264", "ultrafast", (), (CRF,))
+    return open_toolchain(ToolSettings(encode, vmaf_settings(), TimeLimits(base_s=TOOL_LIMIT_S)), ToolRunner())
+
+
+def try_mutation(mutation: Mutation, tools: Toolchain, folder: Path) -> Outcome:
+    """Put a mutation through probe, decode, encode and score, and judge what comes out.
+
+    Args:
+        mutation: the mutation.
+        tools: the tools.
+        folder: an empty folder, which is empty again afterwards.
+    """
+    own = folder / "own"
+    own.mkdir()
+    source = own / mutation.clip
+    source.write_bytes(mutation.data)
+    # Cancelling ends a runner for good.
+    tools = replace(tools, runner=ToolRunner())
+    watch = _Watch(folder, own, source)
+    stage = _Stage()
+    row, outcome = None, Outcome(mutation)
+    alarm = threading.Timer(WALL_LIMIT_S, tools.runner.cancel)
+    alarm.start()
+    try:
+        row = _make_row(source, tools, own, stage)
+    except (ClipUnusable, ToolFailed) as error:
+        outcome = _refused(mutation, stage.name, error)
+    except Cancelled:
+        outcome = Outcome(mutation, stage.name, offences=(f"it took longer than {WALL_LIMIT_S:g} s",))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is an offence
+        offence = f"{type(error).__name__} is not a refusal: {error}"
+        outcome = Outcome(mutation, stage.name, type(error).__name__, str(error), offences=(offence,))
+    finally:
+        alarm.cancel()
+        alarm.join()
+    outcome = watch.judge(outcome, mutation)
+    judging = own / "judge"
+    judging.mkdir()
+    if row is not None:
+        outcome = replace(outcome, offences=(*outcome.offences, *_judge(row, source, tools, judging)))
+    else:
+        outcome = replace(outcome, harsh=_is_faultless(source, tools, judging))
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return outcome
+
+
+class _Stage:
+    """Where a mutation has come to."""
+
+    name = STAGES[0]
+
+    def enter(self, name: str, own: Path) -> Path:
+        """Start a stage; return its scratch folder."""
+        self.name = name
+        scratch = own / name
+        scratch.mkdir()
+        return scratch
+
+
+def _make_row(source: Path, tools: Toolchain, own: Path, stage: _Stage) -> Row:
+    found = fingerprint(source)
+    reference = decode_reference(
+        source,
+        found,
+        ffmpeg=tools.ffmpeg,
+        encoder=tools.settings.encoder,
+        runner=tools.runner,
+        limits=tools.limits,
+        scratch=stage.enter("decode", own),
+    )
+    distortion = encode_distortion(
+        source,
+        reference,
+        CRF,
+        settings=tools.settings,
+        ffmpeg=tools.ffmpeg,
+        runner=tools.runner,
+        limits=tools.limits,
+        scratch=stage.enter("encode", own),
+    )
+    (score,) = score_distortions(
+        source,
+        reference,
+        [distortion.path],
+        vmaf=tools.vmaf,
+        ffmpeg=tools.ffmpeg,
+        runner=tools.runner,
+        limits=tools.limits,
+        scratch=stage.enter("score", own),
+    )
+    return Row(reference, distortion, score)
+
+
+def _refused(mutation: Mutation, stage: str, error: ClipUnusable | ToolFailed) -> Outcome:
+    detail = error.tool_output if isinstance(error, ClipUnusable) else error.detail
+    ended = _SIGNAL.search(f"{error.reason}\n{detail}")
+    return Outcome(
+        mutation,
+        stage,
+        type(error).__name__,
+        error.reason,
+        detail,
+        signal=int(ended[1] or ended[2]) if ended else None,
+        timed_out="its time limit" in error.reason,
+    )
+
+
+def _judge(row: Row, source: Path, tools: Toolchain, folder: Path) -> list[str]:
+    try:
+        return offences_of(row, second_opinion(tools.ffmpeg.path, source, row, folder))
+    except subprocess.CalledProcessError as error:
+        return [f"a row, where a plain ffmpeg fails: {error.stderr.strip()[-300:]}"]
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return [f"a row that cannot be judged: {error!r}"]
+
+
+def _is_faultless(source: Path, tools: Toolchain, folder: Path) -> bool:
+    try:
+        frames, complaints = plain_decode(tools.ffmpeg.path, source, folder)
+    except subprocess.SubprocessError:
+        return False
+    return frames > 0 and not complaints
+
+
+def _open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
+
+
+@dataclass
+class _Watch:
+    """What may not happen beside the work itself.
+
+    Attributes:
+        folder: the only folder that may be written to ...
+        own: ... and the mutation's own inside it.
+        source: the clip.
+    """
+
+    folder: Path
+    own: Path
+    source: Path
+    _started: float = field(default_factory=time.monotonic)
+    _descriptors: int = field(default_factory=_open_descriptors)
+    _peak: int = field(default_factory=_peak_bytes)
+
+    def judge(self, outcome: Outcome, mutation: Mutation) -> Outcome:
+        """Add time and memory to an outcome, and the offences against what may not happen."""
+        wall_s, peak = time.monotonic() - self._started, _peak_bytes()
+        peak = peak if peak > self._peak else 0
+        return replace(
+            outcome,
+            wall_s=wall_s,
+            peak_bytes=peak,
+            offences=(*outcome.offences, *self._offences(mutation, wall_s, peak)),
+        )
+
+    def _offences(self, mutation: Mutation, wall_s: float, peak: int) -> Iterator[str]:
+        if wall_s > WALL_LIMIT_S:
+            yield f"it took {wall_s:.0f} s"
+        if peak > MEMORY_LIMIT_BYTES:
+            yield f"a tool used {peak >> 20} MiB"
+        strays = {path.name for path in self.folder.iterdir()} - {self.own.name}
+        strays |= {path.name for path in self.own.iterdir()} - {self.source.name, *STAGES}
+        if strays:
+            yield f"it left {', '.join(sorted(strays))} outside its scratch folders"
+        if self.source.read_bytes() != mutation.data:
+            yield "it changed the clip"
+        if _open_descriptors() > self._descriptors:
+            yield "it left a descriptor open"
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            yield "it left a process behind"
