@@ -111,7 +111,9 @@ def _complaints(log: str) -> tuple[str, ...]:
 
 def _run(ffmpeg: Path, args: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
     command = [*_LIMITS, str(ffmpeg), "-nostdin", "-y", "-v", "level+warning", *args]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)
+    return subprocess.run(
+        command, cwd=folder, check=True, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_S
+    )
 
 
 def offences_of(row: Row, opinion: SecondOpinion) -> list[str]:
