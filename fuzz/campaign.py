@@ -36,10 +36,12 @@ class _Worker:
     _instance: "_Worker"
 
     def __init__(self, clips: dict[str, bytes], seed: int, folder: Path):
-        self.clips, self.seed, self.tools = clips, seed, open_tools()
+        self.clips, self.seed = clips, seed
         self.folder = Path(tempfile.mkdtemp(dir=folder))
-        # What a tool or the package writes to a path that is not absolute is noticed there.
+        self.tools = open_tools(self.folder)
+        # What the package or a tool writes elsewhere than into its scratch folders is noticed there.
         os.chdir(self.folder)
+        tempfile.tempdir = str(self.folder)
 
     @classmethod
     def start(cls, clips: dict[str, bytes], seed: int, folder: Path) -> None:

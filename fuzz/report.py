@@ -20,6 +20,9 @@ def report(outcomes: Sequence[Outcome]) -> str:
 def _lines(outcomes: Sequence[Outcome]) -> Iterator[str]:
     yield _row("clip", _COLUMNS)
     yield from _table(outcomes, lambda outcome: (outcome.mutation.clip,))
+    yield ""
+    yield _row("rules", _COLUMNS)
+    yield from _table(outcomes, lambda outcome: (outcome.rules,))
     yield _row("all", _counts(outcomes))
     yield ""
     yield _row("kind of damage, alone or among others", _COLUMNS)

@@ -13,19 +13,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from frnr_assets.media.encode import encode_distortion
-from frnr_assets.media.probe import ClipUnusable
-from frnr_assets.media.process import Cancelled, TimeLimits, ToolFailed, ToolRunner
-from frnr_assets.media.reference import decode_reference, fingerprint
+from frnr_assets.media.process import Cancelled, ProcessLimits, TimeLimits, ToolFailed, ToolRunner
+from frnr_assets.media.reference import decode_reference
 from frnr_assets.media.score import score_distortions
+from frnr_assets.media.source import ClipUnusable, SourceRules, fingerprint
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_toolchain
 from frnr_assets.media.vmaf import vmaf_settings
 from fuzz.judge import Row, offences_of, plain_decode, second_opinion
 from fuzz.mutations import Mutation
 
 CRF = 28
-# A clip takes a third of a second. One that makes a tool hang is refused after the tool's limit.
-TOOL_LIMIT_S, WALL_LIMIT_S = 10.0, 30.0
+# A clip takes a third of a second on an idle core. One that makes a tool hang is refused after the tool's limit.
+TOOL_LIMIT_S, WALL_LIMIT_S = 15.0, 60.0
 MEMORY_LIMIT_BYTES = 2 << 30
+# Every so many mutations meet rules that accept damage.
+_DAMAGE_ACCEPTED = 3
 STAGES = ("fingerprint", "decode", "encode", "score")
 _SIGNAL = re.compile(r"ended by signal (\d+)|exit status: -(\d+)")
 
@@ -36,6 +38,7 @@ class Outcome:
 
     Attributes:
         mutation: the mutation.
+        rules: whether they accepted damage.
         stage: where it was refused; "row" for a row.
         refusal: name of the exception's class; empty for a row.
         reason: the refusal's, in one sentence; empty for a row.
@@ -50,6 +53,7 @@ class Outcome:
     """
 
     mutation: Mutation
+    rules: str = ""
     stage: str = "row"
     refusal: str = ""
     reason: str = ""
@@ -62,10 +66,16 @@ class Outcome:
     offences: tuple[str, ...] = ()
 
 
-def open_tools() -> Toolchain:
-    """Open the tools that every mutation goes through."""
-    encode = encode_settings("libx264", "ultrafast", (), (CRF,))
-    return open_toolchain(ToolSettings(encode, vmaf_settings(), TimeLimits(base_s=TOOL_LIMIT_S)), ToolRunner())
+def open_tools(folder: Path) -> Toolchain:
+    """Open the tools that every mutation goes through; sources may be in that folder only."""
+    settings = ToolSettings(
+        encode_settings("libx264", "ultrafast", (), (CRF,)),
+        vmaf_settings(),
+        limits=TimeLimits(base_s=TOOL_LIMIT_S),
+        process=ProcessLimits(memory_bytes=MEMORY_LIMIT_BYTES),
+        rules=SourceRules(roots=(folder.resolve(),)),
+    )
+    return open_toolchain(settings, ToolRunner(settings.process))
 
 
 def try_mutation(mutation: Mutation, tools: Toolchain, folder: Path) -> Outcome:
@@ -80,8 +90,10 @@ def try_mutation(mutation: Mutation, tools: Toolchain, folder: Path) -> Outcome:
     own.mkdir()
     source = own / mutation.clip
     source.write_bytes(mutation.data)
+    accept_damaged = mutation.number % _DAMAGE_ACCEPTED == 0
     # Cancelling ends a runner for good.
-    tools = replace(tools, runner=ToolRunner())
+    runner = ToolRunner(tools.runner.limits)
+    tools = replace(tools, runner=runner, rules=replace(tools.rules, accept_damaged=accept_damaged))
     watch = _Watch(folder, own, source)
     stage = _Stage()
     row, outcome = None, Outcome(mutation)
@@ -92,14 +104,18 @@ def try_mutation(mutation: Mutation, tools: Toolchain, folder: Path) -> Outcome:
     except (ClipUnusable, ToolFailed) as error:
         outcome = _refused(mutation, stage.name, error)
     except Cancelled:
-        outcome = Outcome(mutation, stage.name, offences=(f"it took longer than {WALL_LIMIT_S:g} s",))
+        outcome = Outcome(mutation, stage=stage.name, offences=(f"it took longer than {WALL_LIMIT_S:g} s",))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is an offence
         offence = f"{type(error).__name__} is not a refusal: {error}"
-        outcome = Outcome(mutation, stage.name, type(error).__name__, str(error), offences=(offence,))
+        outcome = Outcome(
+            mutation, stage=stage.name, refusal=type(error).__name__, reason=str(error), offences=(offence,)
+        )
     finally:
         alarm.cancel()
         alarm.join()
-    outcome = watch.judge(outcome, mutation)
+    outcome = replace(
+        watch.judge(outcome, mutation), rules="damage accepted" if accept_damaged else "no damage accepted"
+    )
     judging = own / "judge"
     judging.mkdir()
     if row is not None:
@@ -125,7 +141,7 @@ class _Stage:
 
 
 def _make_row(source: Path, tools: Toolchain, own: Path, stage: _Stage) -> Row:
-    found = fingerprint(source)
+    found = fingerprint(source, tools.rules)
     reference = decode_reference(
         source,
         found,
@@ -133,6 +149,7 @@ def _make_row(source: Path, tools: Toolchain, own: Path, stage: _Stage) -> Row:
         encoder=tools.settings.encoder,
         runner=tools.runner,
         limits=tools.limits,
+        rules=tools.rules,
         scratch=stage.enter("decode", own),
     )
     distortion = encode_distortion(
@@ -143,6 +160,7 @@ def _make_row(source: Path, tools: Toolchain, own: Path, stage: _Stage) -> Row:
         ffmpeg=tools.ffmpeg,
         runner=tools.runner,
         limits=tools.limits,
+        rules=tools.rules,
         scratch=stage.enter("encode", own),
     )
     (score,) = score_distortions(
@@ -153,6 +171,7 @@ def _make_row(source: Path, tools: Toolchain, own: Path, stage: _Stage) -> Row:
         ffmpeg=tools.ffmpeg,
         runner=tools.runner,
         limits=tools.limits,
+        rules=tools.rules,
         scratch=stage.enter("score", own),
     )
     return Row(reference, distortion, score)
@@ -163,10 +182,10 @@ def _refused(mutation: Mutation, stage: str, error: ClipUnusable | ToolFailed) -
     ended = _SIGNAL.search(f"{error.reason}\n{detail}")
     return Outcome(
         mutation,
-        stage,
-        type(error).__name__,
-        error.reason,
-        detail,
+        stage=stage,
+        refusal=type(error).__name__,
+        reason=error.reason,
+        detail=detail,
         signal=int(ended[1] or ended[2]) if ended else None,
         timed_out="its time limit" in error.reason,
     )
