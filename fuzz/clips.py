@@ -8,10 +8,10 @@ from frnr_assets.media.process import ToolRunner
 
 FRAMES = 8
 # It moves, so that frames paired wrongly score differently.
-_SCENE = "testsrc2=size={size}:rate=24,scroll=h=0.05:v=0.03,noise=alls=8:allf=t,trim=end_frame=8,format=yuv420p"
+_SCENE = "testsrc2=size={size}:rate=24,scroll=h=0.05:v=0.03,noise=alls=8:allf=t,trim=end_frame={frames},format=yuv420p"
 _X264 = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "28", "-threads", "1")
 _X265 = ("-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error:pools=1:frame-threads=1")
-# The same bytes whenever and wherever they are made: a mutation is known by its seed and number alone.
+# The same bytes whenever the same ffmpeg makes them: a mutation is known by its seed and number alone.
 _REPEATABLE = ("-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1")
 TIMEOUT_S = 60.0
 
@@ -54,10 +54,10 @@ RECIPES = (
 def make_clips(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> dict[str, bytes]:
     """Make every clip in a folder; return their contents by name."""
     for recipe in RECIPES:
-        graph = f"{_SCENE.format(size=recipe.size)}[v]"
+        graph = f"{_SCENE.format(size=recipe.size, frames=FRAMES)}[v]"
         streams = ["-map", "[v]"]
         if recipe.sound:
-            graph += ";sine=440:duration=0.33[a]"
+            graph += ";sine=440:duration=0.3[a]"
             streams += ["-map", "[a]"]
         args = ["-filter_complex", graph, *streams, *recipe.encode, *_REPEATABLE, recipe.name]
         run_ffmpeg(ffmpeg, args, f"making {recipe.name}", runner=runner, cwd=folder, timeout_s=TIMEOUT_S)

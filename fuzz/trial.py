@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +28,6 @@ TOOL_LIMIT_S, WALL_LIMIT_S = 15.0, 60.0
 MEMORY_LIMIT_BYTES = 2 << 30
 # Every so many mutations meet rules that accept damage.
 _DAMAGE_ACCEPTED = 3
-STAGES = ("fingerprint", "decode", "encode", "score")
 _SIGNAL = re.compile(r"ended by signal (\d+)|exit status: -(\d+)")
 
 
@@ -53,7 +52,7 @@ class Outcome:
     """
 
     mutation: Mutation
-    rules: str = ""
+    rules: str
     stage: str = "row"
     refusal: str = ""
     reason: str = ""
@@ -94,28 +93,23 @@ def try_mutation(mutation: Mutation, tools: Toolchain, folder: Path) -> Outcome:
     # Cancelling ends a runner for good.
     runner = ToolRunner(tools.runner.limits)
     tools = replace(tools, runner=runner, rules=replace(tools.rules, accept_damaged=accept_damaged))
-    watch = _Watch(folder, own, source)
-    stage = _Stage()
-    row, outcome = None, Outcome(mutation)
-    alarm = threading.Timer(WALL_LIMIT_S, tools.runner.cancel)
+    outcome = Outcome(mutation, "damage accepted" if accept_damaged else "no damage accepted")
+    watch, stage, row = _Watch(folder, own, source), _Stage(), None
+    alarm = threading.Timer(WALL_LIMIT_S, runner.cancel)
     alarm.start()
     try:
-        row = _make_row(source, tools, own, stage)
+        row = make_row(source, tools, own, stage.enter)
     except (ClipUnusable, ToolFailed) as error:
-        outcome = _refused(mutation, stage.name, error)
+        outcome = _refused(outcome, stage.name, error)
     except Cancelled:
-        outcome = Outcome(mutation, stage=stage.name, offences=(f"it took longer than {WALL_LIMIT_S:g} s",))
+        outcome = replace(outcome, stage=stage.name, offences=(f"it took longer than {WALL_LIMIT_S:g} s",))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is an offence
-        offence = f"{type(error).__name__} is not a refusal: {error}"
-        outcome = Outcome(
-            mutation, stage=stage.name, refusal=type(error).__name__, reason=str(error), offences=(offence,)
-        )
+        name, offence = type(error).__name__, f"{type(error).__name__} is not a refusal: {error}"
+        outcome = replace(outcome, stage=stage.name, refusal=name, reason=str(error), offences=(offence,))
     finally:
         alarm.cancel()
         alarm.join()
-    outcome = replace(
-        watch.judge(outcome, mutation), rules="damage accepted" if accept_damaged else "no damage accepted"
-    )
+    outcome = watch.judge(outcome)
     judging = own / "judge"
     judging.mkdir()
     if row is not None:
@@ -127,20 +121,26 @@ def try_mutation(mutation: Mutation, tools: Toolchain, folder: Path) -> Outcome:
     return outcome
 
 
-class _Stage:
-    """Where a mutation has come to."""
+def make_row(source: Path, tools: Toolchain, folder: Path, enter: Callable[[str], None] = lambda _: None) -> Row:
+    """Make the row of one cell.
 
-    name = STAGES[0]
+    Args:
+        source: the clip.
+        tools: the tools.
+        folder: where the scratch folders are made, one for each stage.
+        enter: told the name of each stage as it begins.
 
-    def enter(self, name: str, own: Path) -> Path:
-        """Start a stage; return its scratch folder."""
-        self.name = name
-        scratch = own / name
-        scratch.mkdir()
-        return scratch
+    Raises:
+        ClipUnusable: no row can be made from the clip.
+        ToolFailed: a tool failed otherwise.
+    """
 
+    def scratch(name: str) -> Path:
+        enter(name)
+        (folder / name).mkdir()
+        return folder / name
 
-def _make_row(source: Path, tools: Toolchain, own: Path, stage: _Stage) -> Row:
+    enter("fingerprint")
     found = fingerprint(source, tools.rules)
     reference = decode_reference(
         source,
@@ -150,7 +150,7 @@ def _make_row(source: Path, tools: Toolchain, own: Path, stage: _Stage) -> Row:
         runner=tools.runner,
         limits=tools.limits,
         rules=tools.rules,
-        scratch=stage.enter("decode", own),
+        scratch=scratch("decode"),
     )
     distortion = encode_distortion(
         source,
@@ -161,7 +161,7 @@ def _make_row(source: Path, tools: Toolchain, own: Path, stage: _Stage) -> Row:
         runner=tools.runner,
         limits=tools.limits,
         rules=tools.rules,
-        scratch=stage.enter("encode", own),
+        scratch=scratch("encode"),
     )
     (score,) = score_distortions(
         source,
@@ -172,16 +172,26 @@ def _make_row(source: Path, tools: Toolchain, own: Path, stage: _Stage) -> Row:
         runner=tools.runner,
         limits=tools.limits,
         rules=tools.rules,
-        scratch=stage.enter("score", own),
+        scratch=scratch("score"),
     )
     return Row(reference, distortion, score)
 
 
-def _refused(mutation: Mutation, stage: str, error: ClipUnusable | ToolFailed) -> Outcome:
+class _Stage:
+    """Where a mutation has come to."""
+
+    name = ""
+
+    def enter(self, name: str) -> None:
+        """Come to another stage."""
+        self.name = name
+
+
+def _refused(outcome: Outcome, stage: str, error: ClipUnusable | ToolFailed) -> Outcome:
     detail = error.tool_output if isinstance(error, ClipUnusable) else error.detail
     ended = _SIGNAL.search(f"{error.reason}\n{detail}")
-    return Outcome(
-        mutation,
+    return replace(
+        outcome,
         stage=stage,
         refusal=type(error).__name__,
         reason=error.reason,
@@ -212,6 +222,16 @@ def _open_descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
+def _is_worked_in(folder: Path) -> bool:
+    """Tell whether another process than this one has its working folder in there."""
+    for process in Path("/proc").glob("[0-9]*"):
+        # Processes end, and those of others do not tell.
+        with contextlib.suppress(OSError):
+            if process.name != str(os.getpid()) and (process / "cwd").readlink().is_relative_to(folder):
+                return True
+    return False
+
+
 def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
 
@@ -233,16 +253,12 @@ class _Watch:
     _descriptors: int = field(default_factory=_open_descriptors)
     _peak: int = field(default_factory=_peak_bytes)
 
-    def judge(self, outcome: Outcome, mutation: Mutation) -> Outcome:
+    def judge(self, outcome: Outcome) -> Outcome:
         """Add time and memory to an outcome, and the offences against what may not happen."""
         wall_s, peak = time.monotonic() - self._started, _peak_bytes()
         peak = peak if peak > self._peak else 0
-        return replace(
-            outcome,
-            wall_s=wall_s,
-            peak_bytes=peak,
-            offences=(*outcome.offences, *self._offences(mutation, wall_s, peak)),
-        )
+        found = self._offences(outcome.mutation, wall_s, peak)
+        return replace(outcome, wall_s=wall_s, peak_bytes=peak, offences=(*outcome.offences, *found))
 
     def _offences(self, mutation: Mutation, wall_s: float, peak: int) -> Iterator[str]:
         if wall_s > WALL_LIMIT_S:
@@ -250,13 +266,12 @@ class _Watch:
         if peak > MEMORY_LIMIT_BYTES:
             yield f"a tool used {peak >> 20} MiB"
         strays = {path.name for path in self.folder.iterdir()} - {self.own.name}
-        strays |= {path.name for path in self.own.iterdir()} - {self.source.name, *STAGES}
+        strays |= {path.name for path in self.own.iterdir()} - {self.source.name, "decode", "encode", "score"}
         if strays:
             yield f"it left {', '.join(sorted(strays))} outside its scratch folders"
         if self.source.read_bytes() != mutation.data:
             yield "it changed the clip"
         if _open_descriptors() > self._descriptors:
             yield "it left a descriptor open"
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if _is_worked_in(self.folder.resolve()):
             yield "it left a process behind"
