@@ -53,7 +53,6 @@ def test_damaged_clips_give_right_rows_or_refusals(tmp_path: Path, capsys: pytes
     totals = re.search(r"^all +(\d+) \(.*?\) +(\d+) ", capsys.readouterr().out, re.MULTILINE)
     assert totals, "there is a table"
     rows, refusals = map(int, totals.groups())
-    assert rows + refusals <= MUTATIONS
     assert min(rows, refusals) >= MUTATIONS // 4, "damage of both sorts: found early, and not found at all"
 
 

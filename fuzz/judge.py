@@ -12,15 +12,12 @@ from pathlib import Path
 from frnr_assets.media.encode import Distortion
 from frnr_assets.media.reference import Reference
 from frnr_assets.media.score import Score
-from frnr_assets.vocabulary import CANONICAL6_FEATURES
+from frnr_assets.vocabulary import CANONICAL6_FEATURES, FEATURE_LIMITS
 
 TIMEOUT_S = 30
 # Raw frames of what is judged must fit, and the judge must not fall over what it judges.
 _LIMITS = ("prlimit", "--as=4294967296", "--fsize=1073741824", "--core=0", "--")
-# Far enough for the largest value that libvmaf gives for clips as small as these, near enough to find nonsense.
-HIGHEST: Mapping[str, float] = {"vmaf": 100.0, "motion2": 255.0} | dict.fromkeys(
-    (name for name in CANONICAL6_FEATURES if name != "motion2"), 1.5
-)
+HIGHEST: Mapping[str, float] = {"vmaf": 100.0, **FEATURE_LIMITS}
 # libvmaf's log has six decimals.
 _ROUNDING = 1.5e-6
 _BY_INDEX = "settb=1/25,setpts=N"
