@@ -11,8 +11,9 @@ import polars as pl
 from pydantic import Field
 
 from frnr_assets.assets.progress import Progress, refusal
+from frnr_assets.containers import container_of, kind_of
 from frnr_assets.corpus.dataset import Dataset
-from frnr_assets.corpus.download import Download, Downloaded, DownloadFailed, Patience, download_all
+from frnr_assets.corpus.download import Acceptance, Download, Downloaded, DownloadFailed, Patience, download_all
 from frnr_assets.corpus.ingest import forgetting, to_download
 from frnr_assets.corpus.locks import Busy, locked
 from frnr_assets.corpus.manifests.records import ManifestError
@@ -57,7 +58,14 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
         try:
             with (
                 locked(store.root / ".download.lock", wait=False),
-                closing(download_all(wanted, threads=settings.download_threads, patience=Patience())) as outcomes,
+                closing(
+                    download_all(
+                        wanted,
+                        threads=settings.download_threads,
+                        patience=Patience(),
+                        acceptance=Acceptance(settings.source_rules().max_bytes, _why_no_source),
+                    )
+                ) as outcomes,
             ):
                 try:
                     for outcome in outcomes:
@@ -121,6 +129,11 @@ def missing_sources(tables: Tables, *, retry_failed: bool) -> dict[str, str]:
     waiting = to_download(tables, retry_failed=retry_failed)
     first = dict(reversed(waiting))
     return {src: first[src] for src in dict(waiting) if look_at(Path(src)) is None}
+
+
+def _why_no_source(head: bytes) -> str | None:
+    # A manifest names both address and file: only a video may come of it, whatever the file is called.
+    return None if container_of(head) else kind_of(head)
 
 
 def _downloads(waiting: Mapping[str, str], datasets: Sequence[Dataset], warn: Callable[[str], None]) -> list[Download]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from frnr_assets.containers import CONTAINERS, Container
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.batch import Engine
 from frnr_assets.engine.workshop import local_pool, open_engine
@@ -16,7 +17,7 @@ from frnr_assets.media.decode import KEPT_FILES, KeptFormat
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.pool import WorkPool
 from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError, ToolRunner
-from frnr_assets.media.source import CONTAINERS, Container, SourceRules
+from frnr_assets.media.source import SourceRules
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafSettings, vmaf_settings
 from frnr_assets.settings import Settings

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from frnr_assets.containers import CONTAINERS, Container
 from frnr_assets.corpus.backlog import Recipe
 from frnr_assets.corpus.dataset import Columns, Dataset
 from frnr_assets.corpus.manifests.entries import roots_of
@@ -16,7 +17,7 @@ from frnr_assets.media.decode import KeptFormat
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError
-from frnr_assets.media.source import CODECS, CONTAINERS, DEFAULT_MIN_SIDE, SMALLEST_SIDE, Container, SourceRules
+from frnr_assets.media.source import CODECS, DEFAULT_MIN_SIDE, SMALLEST_SIDE, SourceRules
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafBackend, VmafSettings, is_path, vmaf_settings
 from frnr_assets.vocabulary import (

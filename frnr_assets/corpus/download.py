@@ -3,20 +3,23 @@
 import errno
 import hashlib
 import logging
+import os
 import re
 import ssl
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from http import client
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
 from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ResponseError, SSLError
 from urllib3.util import parse_url
 
+from frnr_assets.containers import HEAD_BYTES
 from frnr_assets.corpus.store import sync
 from frnr_assets.words import harmless, without_secrets
 
@@ -29,7 +32,7 @@ LONGEST_WAIT_S = 60.0
 # Request timeout, too early, too many requests: the server says itself that a later attempt may succeed.
 _TEMPORARY = frozenset({408, 425, 429})
 # What the file system has against one name, and not against all.
-_OF_THIS_TARGET = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR})
+_OF_THIS_TARGET = frozenset({errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP})
 _CONTENT_RANGE = re.compile(r"bytes (?P<start>[0-9]{1,18})-[0-9]{1,18}/(?P<total>[0-9]{1,18}|\*)")
 
 
@@ -105,6 +108,19 @@ class Patience:
     read_timeout_s: float = 60.0
 
 
+@dataclass(frozen=True)
+class Acceptance:
+    """What is taken for the file that was asked for.
+
+    Attributes:
+        max_bytes: size of the largest file.
+        refusal: says of the first ``HEAD_BYTES`` of a file why it is not what was wanted; None when it is.
+    """
+
+    max_bytes: int = 4 << 30
+    refusal: Callable[[bytes], str | None] = lambda _: None
+
+
 class _AttemptError(Exception):
     def __init__(self, reason: str, *, permanent: bool = False, retry_after_s: float = 0.0):
         self.reason = harmless(without_secrets(reason))
@@ -154,6 +170,15 @@ class _Part:
         if validator:
             self._sidecar.write_bytes(validator.encode("ascii") + self._origin)
 
+    def head(self) -> bytes:
+        with self.path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+
+    def open(self) -> BinaryIO:
+        # A link in its place would lead what arrives to somewhere else.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+        return os.fdopen(os.open(self.path, flags, 0o666), "ab")
+
     def finish(self) -> Downloaded:
         sync(self.path)
         size = self.size()
@@ -163,7 +188,9 @@ class _Part:
         return Downloaded(self.download, size)
 
 
-def download_all(downloads: Sequence[Download], *, threads: int, patience: Patience) -> Generator[Outcome, None, None]:
+def download_all(
+    downloads: Sequence[Download], *, threads: int, patience: Patience, acceptance: Acceptance | None = None
+) -> Generator[Outcome, None, None]:
     """Fetch files, several at a time, and yield what became of each as soon as it is known.
 
     Each goes on from its part if the server can tell that the file is the same. While no outcome is taken, no further
@@ -175,12 +202,13 @@ def download_all(downloads: Sequence[Download], *, threads: int, patience: Patie
         downloads: each with a target of its own. A file that is there already is replaced.
         threads: how many downloads to run at once.
         patience: with bad connections.
+        acceptance: what is taken for the file; None for anything that is no web page.
 
     Raises:
         OSError: the disk is full or a folder is not writable; every other download would fail alike. A name that is
             too long, or a file where a folder should be, is the failure of its own download only.
     """
-    stop, waiting = threading.Event(), iter(downloads)
+    stop, waiting, wanted = threading.Event(), iter(downloads), acceptance or Acceptance()
     timeout = Timeout(connect=patience.connect_timeout_s, read=patience.read_timeout_s)
     # Only redirects are left to urllib3. Its retries would not resume, and would sleep through a stop.
     retries = Retry(REDIRECTS, connect=0, read=0, other=0, respect_retry_after_header=False)
@@ -190,7 +218,7 @@ def download_all(downloads: Sequence[Download], *, threads: int, patience: Patie
     ):
 
         def start(count: int) -> set[Future[Outcome]]:
-            return {executor.submit(_download, http, one, patience, stop) for one in islice(waiting, count)}
+            return {executor.submit(_download, http, one, patience, wanted, stop) for one in islice(waiting, count)}
 
         try:
             running = start(threads)
@@ -203,22 +231,27 @@ def download_all(downloads: Sequence[Download], *, threads: int, patience: Patie
             stop.set()
 
 
-def _download(http: PoolManager, download: Download, patience: Patience, stop: threading.Event) -> Outcome:
+def _download(
+    http: PoolManager, download: Download, patience: Patience, wanted: Acceptance, stop: threading.Event
+) -> Outcome:
     try:
-        return _fetch(http, download, patience, stop)
+        return _fetch(http, download, patience, wanted, stop)
     except OSError as error:
         if error.errno not in _OF_THIS_TARGET:
             raise
         return DownloadFailed(download, harmless(f"{error.strerror}: {error.filename}"), permanent=True)
 
 
-def _fetch(http: PoolManager, download: Download, patience: Patience, stop: threading.Event) -> Outcome:
+def _fetch(
+    http: PoolManager, download: Download, patience: Patience, wanted: Acceptance, stop: threading.Event
+) -> Outcome:
     part = _Part(download)
     download.target.parent.mkdir(parents=True, exist_ok=True)
     failures, most = 0, part.size()
     while True:
         try:
-            _attempt(http, part, stop)
+            _attempt(http, part, wanted, stop)
+            _refuse_other_kinds(part, wanted)
             return part.finish()
         except _AttemptError as caught:
             error = caught
@@ -235,17 +268,24 @@ def _fetch(http: PoolManager, download: Download, patience: Patience, stop: thre
             raise CancelledError
 
 
-def _attempt(http: PoolManager, part: _Part, stop: threading.Event) -> None:
+def _refuse_other_kinds(part: _Part, wanted: Acceptance) -> None:
+    reason = wanted.refusal(part.head())
+    if reason is not None:
+        part.discard()
+        raise _AttemptError(f"the server sent {reason}", permanent=True)
+
+
+def _attempt(http: PoolManager, part: _Part, wanted: Acceptance, stop: threading.Event) -> None:
     """Fetch what is missing of a file, or raise _AttemptError, HTTPError, OSError (the disk's) or CancelledError."""
     start, validator = part.size(), part.validator()
     missing = {"Range": f"bytes={start}-", "If-Range": validator} if start and validator else {}
     with _answer(http, part.download.url, missing) as response:
         if not missing or _fits(response, start, validator):
             _refuse(response, whole=not missing)
-            _receive(response, part, stop)
+            _receive(response, part, wanted.max_bytes, stop)
             return
     part.discard()
-    _attempt(http, part, stop)
+    _attempt(http, part, wanted, stop)
 
 
 def _answer(http: PoolManager, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
@@ -283,15 +323,18 @@ def _refuse(response: BaseHTTPResponse, *, whole: bool) -> None:
         raise _AttemptError("the server sent a web page instead of the file", permanent=True)
 
 
-def _receive(response: BaseHTTPResponse, part: _Part, stop: threading.Event) -> None:
+def _receive(response: BaseHTTPResponse, part: _Part, max_bytes: int, stop: threading.Event) -> None:
     # Only once there are bytes to replace it does an old part go.
     chunk = response.read1(CHUNK_BYTES)
     if not chunk:
         raise _AttemptError("the server sent no bytes")
     if response.status == 200:
         part.restart(_validator(response))
-    with part.path.open("ab") as file:
+    with part.open() as file:
         while chunk:
+            if file.tell() + len(chunk) > max_bytes:
+                part.discard()
+                raise _AttemptError(f"the file is larger than the {max_bytes} bytes that are allowed", permanent=True)
             file.write(chunk)
             if stop.is_set():
                 raise CancelledError

@@ -2,25 +2,13 @@
 
 import hashlib
 import os
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from frnr_assets.containers import CONTAINERS, DEMUXERS, HEAD_BYTES, Container, container_of, kind_of
 from frnr_assets.files import FileRefused, open_regular
 from frnr_assets.media.process import ToolFailed
 
-Container = Literal["mov", "matroska", "avi", "mpegts"]
-
-# libavformat's demuxers for each kind of container.
-_DEMUXERS: Mapping[Container, tuple[str, ...]] = {
-    "mov": ("mov", "mp4", "m4a", "3gp", "3g2", "mj2"),
-    "matroska": ("matroska", "webm"),
-    "avi": ("avi",),
-    "mpegts": ("mpegts",),
-}
-CONTAINERS: tuple[Container, ...] = tuple(_DEMUXERS)
 # libavcodec's names of the codecs of user-generated video.
 CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mjpeg")
 # Its names of the decoders, where they are others.
@@ -39,37 +27,6 @@ SMALLEST_SIDE = 17
 DEFAULT_MIN_SIDE = 34
 
 CHANGED = "it changed while it was read"
-_HEAD_BYTES = 4096
-# The boxes that an ISO base media or QuickTime file may begin with.
-_FIRST_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp", b"sidx", b"moof"})
-_EBML = b"\x1aE\xdf\xa3"
-_SYNC, _PACKET_BYTES = 0x47, (188, 192, 204)
-# Kinds of files that somebody may take for a video, by the pattern that they begin with, for the message.
-_OTHERS = (
-    (rb"#EXTM3U", "an HLS playlist"),
-    (rb"ffconcat version", "an ffconcat script"),
-    (rb"v=0\r?\n", "an SDP session description"),
-    (rb"(?s)(?:<\?xml.*)?<(?:\w+:)?MPD\b", "a DASH manifest"),
-    (rb"(?s)(?:<\?xml.*)?<(?:\w+:)?svg\b", "an SVG picture"),
-    (rb"(?s)(?:<\?xml.*)?<(?:\w+:)?(?:CompositionPlaylist|AssetMap)\b", "an IMF playlist"),
-    (rb"<\?xml", "an XML document"),
-    (rb"(?i)<(?:!doctype )?html", "a web page"),
-    (rb";FFMETADATA", "ffmpeg metadata"),
-    (rb"#!", "a script"),
-    (rb"GIF8", "a GIF picture"),
-    (rb"\x89PNG", "a PNG picture"),
-    (rb"\xff\xd8\xff", "a JPEG picture"),
-    (rb"(?s)RIFF....WAVE", "a WAV sound"),
-    (rb"ID3|\xff[\xfb\xf3\xf2]", "an MP3 sound"),
-    (rb"OggS", "an Ogg file"),
-    (rb"FLV\x01", "a Flash video"),
-    (rb"\x30\x26\xb2\x75", "a Windows Media file"),
-    (rb"\x00\x00\x01\xba", "an MPEG program stream"),
-    (rb"\x06\x0e\x2b\x34", "an MXF file"),
-    (rb"PK\x03\x04", "a ZIP archive"),
-    (rb"\x1f\x8b", "a gzip archive"),
-    (rb"%PDF", "a PDF document"),
-)
 
 
 class ClipUnusable(Exception):  # noqa: N818 - the name says what the clip is
@@ -126,7 +83,7 @@ class SourceRules:
     @property
     def demuxers(self) -> tuple[str, ...]:
         """Libavformat's names of the demuxers that may open a source."""
-        return tuple(name for container in self.containers for name in _DEMUXERS[container])
+        return tuple(name for container in self.containers for name in DEMUXERS[container])
 
     @property
     def video_decoders(self) -> tuple[str, ...]:
@@ -249,35 +206,11 @@ def _open(source: Path, rules: SourceRules) -> int:
 
 def _refuse_other_containers(descriptor: int, rules: SourceRules) -> None:
     try:
-        head = os.pread(descriptor, _HEAD_BYTES, 0)
+        head = os.pread(descriptor, HEAD_BYTES, 0)
     except OSError as error:
         raise _unreadable(error) from error
-    if _container(head) not in rules.containers:
-        raise ClipUnusable(f"it is {_kind(head)}; allowed are {', '.join(rules.containers)}")
-
-
-def _container(head: bytes) -> Container | None:
-    """Tell the kind of container by the first bytes of a file."""
-    if head[4:8] in _FIRST_BOXES:
-        return "mov"
-    if head.startswith(_EBML):
-        return "matroska"
-    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
-        return "avi"
-    for size in _PACKET_BYTES:
-        # Recordings begin in the middle of a packet, and some have a time code before each.
-        if any(head[start : start + 3 * size : size] == bytes([_SYNC] * 3) for start in range(size)):
-            return "mpegts"
-    return None
-
-
-def _kind(head: bytes) -> str:
-    container = _container(head)
-    if container is not None:
-        return f"a file of the container {container}"
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    kinds = (kind for pattern, kind in _OTHERS if re.match(pattern, head) or re.match(pattern, text))
-    return next(kinds, "no video of a known container")
+    if container_of(head) not in rules.containers:
+        raise ClipUnusable(f"it is {kind_of(head)}; allowed are {', '.join(rules.containers)}")
 
 
 def _file_state(found: os.stat_result) -> str:

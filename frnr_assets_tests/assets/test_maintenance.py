@@ -27,6 +27,10 @@ ENDLESS = "/endless.mp4"
 small_disk = corpus_fixtures.small_disk
 
 
+# Of what is no video, nothing is kept.
+BEGINNING = b"\0\0\0\x10ftypisom"
+
+
 @dataclass
 class Server:
     """A folder, served on this machine."""
@@ -116,7 +120,8 @@ class TestDownloads:
     def lacking(self, place: Place, server: Server) -> Place:
         """Clips a and b are on the server only."""
         for clip in "ab":
-            place.clip(clip).rename(server.folder / f"{clip}.mp4")
+            served = place.clip(clip).rename(server.folder / f"{clip}.mp4")
+            served.write_bytes(BEGINNING + served.read_bytes())
         self.list_urls(place, server.url)
         place.ingest()
         return place
@@ -131,7 +136,7 @@ class TestDownloads:
         for clip in "ab":
             assert lacking.clip(clip).read_bytes() == (server.folder / f"{clip}.mp4").read_bytes()
         assert sorted(server.requests) == ["/a.mp4", "/b.mp4"], "those that are there are not fetched"
-        assert known(lacking) == {"a": (1, None, False, 1), "b": (2, None, False, 1)}
+        assert known(lacking) == {"a": (13, None, False, 1), "b": (14, None, False, 1)}
         lacking.ingest()
         assert set(lacking.tables.listed_clips()["clip"]) == set("abcdef")
 
@@ -148,7 +153,7 @@ class TestDownloads:
     def test_a_source_that_is_not_there_is_recorded_and_spoils_nothing(self, lacking: Place, server: Server) -> None:
         (server.folder / "a.mp4").unlink()
         assert download(lacking) is None
-        assert known(lacking) == {"a": (None, "HTTP 404 Not Found", True, 1), "b": (2, None, False, 1)}
+        assert known(lacking) == {"a": (None, "HTTP 404 Not Found", True, 1), "b": (14, None, False, 1)}
         assert not lacking.clip("a").exists()
 
     def test_a_source_that_failed_for_good_is_tried_again_only_when_a_person_asks(
@@ -161,7 +166,7 @@ class TestDownloads:
         assert (server.requests.count("/a.mp4"), known(lacking)["a"][2]) == (1, True)
         assert download(lacking, retry_failed=True) is None
         assert lacking.clip("a").read_bytes() == (server.folder / "a.mp4").read_bytes()
-        assert known(lacking)["a"] == (1, None, False, 1)
+        assert known(lacking)["a"] == (13, None, False, 1)
 
     def test_a_server_that_is_away_is_tried_in_three_runs(self, lacking: Place) -> None:
         self.list_urls(lacking, "http://127.0.0.1:9")
@@ -184,7 +189,7 @@ class TestDownloads:
         self.list_urls(lacking, server.url)
         lacking.ingest()
         assert download(lacking) is None
-        assert known(lacking) == {"a": (1, None, False, 1), "b": (None, "HTTP 404 Not Found", True, 1)}
+        assert known(lacking) == {"a": (13, None, False, 1), "b": (None, "HTTP 404 Not Found", True, 1)}
 
     def test_a_source_of_two_datasets_is_fetched_once(self, lacking: Place, server: Server) -> None:
         other = lacking.folder / "other.jsonl"
@@ -208,7 +213,7 @@ class TestDownloads:
         lacking.ingest()
         full = "No space left on device. What was downloaded stays; mend it and launch the job again"
         assert download(lacking) == full
-        assert known(lacking) == {"a": (1, None, False, 1)}
+        assert known(lacking) == {"a": (13, None, False, 1)}
         assert (small_disk / "a.mp4").read_bytes() == (server.folder / "a.mp4").read_bytes()
 
     def test_a_table_that_cannot_be_written_is_one_sentence_and_no_download_goes_on(

@@ -19,7 +19,15 @@ from pathlib import Path
 import pytest
 
 from frnr_assets.corpus import download as module
-from frnr_assets.corpus.download import Download, Downloaded, DownloadFailed, Outcome, Patience, download_all
+from frnr_assets.corpus.download import (
+    Acceptance,
+    Download,
+    Downloaded,
+    DownloadFailed,
+    Outcome,
+    Patience,
+    download_all,
+)
 
 CONTENT = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(250_000)
@@ -33,7 +41,7 @@ ONCE = Patience(attempts=1, read_timeout_s=5.0)
 DOWNLOADING = """
 import sys
 from pathlib import Path
-from frnr_assets.corpus.download import Download, Patience, download_all
+from frnr_assets.corpus.download import Acceptance, Download, Patience, download_all
 
 list(download_all([Download(sys.argv[1], Path(sys.argv[2]))], threads=1, patience=Patience()))
 """
@@ -195,6 +203,13 @@ def endless(exchange: Exchange) -> None:
 
 def fetch(url: str, target: Path, patience: Patience = QUICK) -> Outcome:
     (outcome,) = download_all([Download(url, target)], threads=1, patience=patience)
+    return outcome
+
+
+def fetch_at_most(max_bytes: int, url: str, target: Path) -> Outcome:
+    (outcome,) = download_all(
+        [Download(url, target)], threads=1, patience=QUICK, acceptance=Acceptance(max_bytes=max_bytes)
+    )
     return outcome
 
 
@@ -773,3 +788,44 @@ def test_a_part_goes_on_only_from_the_same_query_although_queries_are_kept_nowhe
     assert isinstance(fetch(source.url("/get?id=1"), target, ONCE), DownloadFailed)
     assert isinstance(fetch(source.url("/get?id=2"), target, ONCE), Downloaded)
     assert source.ranges() == [None, None]
+
+
+@pytest.mark.parametrize(
+    "answer", [sends(), chunked(whole=True), endless], ids=["with its length", "in chunks", "endless"]
+)
+def test_a_file_that_is_too_large_does_not_fill_the_disk(serve: Serve, target: Path, answer: Answer) -> None:
+    outcome = fetch_at_most(len(CONTENT) - 1, serve(answer).url(), target)
+    assert isinstance(outcome, DownloadFailed)
+    assert (outcome.reason, outcome.permanent) == (
+        f"the file is larger than the {len(CONTENT) - 1} bytes that are allowed",
+        True,
+    )
+    assert files(target) == []
+
+
+def test_a_file_of_the_largest_size_arrives(serve: Serve, target: Path) -> None:
+    source = serve(sends())
+    assert fetch_at_most(len(CONTENT), source.url(), target) == fetched(source.url(), target)
+
+
+def test_what_is_no_video_never_gets_the_name_of_one(serve: Serve, target: Path) -> None:
+    refused = Acceptance(refusal=lambda head: "a script" if head.startswith(b"#!") else None)
+    source = serve(sends(b"#!/bin/sh\n"), sends())
+    downloads = [Download(source.url(), target), Download(source.url(), target.with_name("other.mp4"))]
+    failed, arrived = download_all(downloads, threads=1, patience=QUICK, acceptance=refused)
+    assert isinstance(failed, DownloadFailed)
+    assert (failed.reason, failed.permanent) == ("the server sent a script", True)
+    assert isinstance(arrived, Downloaded)
+    assert files(target) == ["other.mp4"]
+
+
+def test_a_link_in_the_place_of_a_part_leads_nowhere(serve: Serve, target: Path, tmp_path: Path) -> None:
+    source = serve(sends(size=CUT), sends())
+    assert isinstance(fetch(source.url(), target, ONCE), DownloadFailed)
+    elsewhere = part_of(target).rename(tmp_path / "elsewhere")
+    before = elsewhere.read_bytes()
+    part_of(target).symlink_to(elsewhere)
+    outcome = fetch(source.url(), target)
+    assert isinstance(outcome, DownloadFailed)
+    assert "Too many levels of symbolic links" in outcome.reason
+    assert elsewhere.read_bytes() == before

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from frnr_assets.containers import Container
 from frnr_assets.media.encode import encode_distortion
 from frnr_assets.media.process import ToolFailed
 from frnr_assets.media.score import score_distortions
-from frnr_assets.media.source import ClipUnusable, Container, SourceRules, codec_of, fingerprint, open_source
+from frnr_assets.media.source import ClipUnusable, SourceRules, codec_of, fingerprint, open_source
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets_tests.conftest import X264_UPLOAD, MakeClip
 from frnr_assets_tests.media.conftest import DecodeClip
