@@ -521,7 +521,7 @@ CODECS = (
 UNEVEN = "settb=1/24000,setpts=(N+floor(N/5)*2)*1000"
 AS_TIMED: Args = ("-fps_mode", "passthrough", "-enc_time_base", "1:24000")
 
-FAILING = (
+DISORDER = (
     OddClip(
         "times in disorder mkv",
         "clip.mkv",
@@ -550,6 +550,9 @@ FAILING = (
         "settb=1/24000,setpts=floor(N/3)*3000+mod(N\\,3)",
         variable=True,
     ),
+)
+
+MATRICES = (
     OddClip(
         "constant luminance",
         "clip.mp4",
@@ -572,6 +575,9 @@ FAILING = (
         pix_fmt="yuv420p10le",
         adjustments=(converted("yuv420p12le", "yuv420p10le"),),
     ),
+)
+
+RATES = (
     OddClip(
         "recorded by a browser, uneven",
         "clip.webm",
@@ -585,7 +591,7 @@ FAILING = (
     OddClip("uneven ts", "clip.ts", (*X264, *NO_B, *AS_TIMED), UNEVEN, filmed=60, frames=60, variable=True),
 )
 
-ODD_CLIPS = (*SIZES, *FORMATS, *ALPHA, *GEOMETRY, *EDITS, *TIMES, *STREAMS, *CODECS, *FAILING)
+ODD_CLIPS = (*SIZES, *FORMATS, *ALPHA, *GEOMETRY, *EDITS, *TIMES, *STREAMS, *CODECS, *DISORDER, *MATRICES, *RATES)
 
 # Clips from which no row can be made, and why.
 REFUSED = (
