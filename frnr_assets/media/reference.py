@@ -1,4 +1,4 @@
-"""Decoding a source: what its frames are, and the working format in which they are encoded and scored."""
+"""What a decoded source is: its facts, and the working format in which it is encoded and scored."""
 
 from dataclasses import dataclass
 from fractions import Fraction
