@@ -120,9 +120,6 @@ def _refuse_contradictions(demuxer: str, stream: VideoStream) -> None:
 
 def _declared_end_s(container: InputContainer, stream: VideoStream) -> float | None:
     """Return when the last frame ends, from the first timestamp on, by what a container may say of that."""
-    if "mov" in container.format.name and not stream.frames and stream.duration and stream.time_base:
-        # Fragments, perhaps with an index that says how long all of them are.
-        return float(stream.duration * stream.time_base)
     declared = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     if declared is None:
         return None

@@ -105,7 +105,9 @@ def _decode(
     decode = _Decode(source, found, probe, working, stated or _RATE_GUESS, ffmpeg, runner, limits, rules, scratch, keep)
     decoded = decode.run()
     rate = nominal_rate(stated, decoded.times)
-    _refuse_early_end(probe, decoded.times, rate)
+    errors = [*decoded.errors, *_early_end(probe, decoded.times, rate)]
+    if errors and not rules.accept_damaged:
+        raise ClipUnusable(errors[0])
     if not MIN_RATE <= rate <= MAX_RATE:
         raise ClipUnusable(
             f"its average frame rate, {float(probe.rate or rate):g}, is not within {MIN_RATE} to {MAX_RATE} per second"
@@ -127,7 +129,7 @@ def _decode(
         shot_count=len(shots),
         shot_avg_duration_s=shot_avg,
         shot_duration_std_s=shot_std,
-        decode_errors=decoded.errors,
+        decode_errors=tuple(errors),
     )
     if reference.duration_s > rules.max_duration_s:
         raise ClipUnusable(
@@ -159,16 +161,17 @@ def nominal_rate(stated: Fraction | None, times: Sequence[float | None]) -> Frac
     return measured if plausible and abs(duration - by_times) > tolerance else stated
 
 
-def _refuse_early_end(probe: Probe, times: Sequence[float | None], rate: Fraction) -> None:
-    """Refuse a file that ends before its container says: the demuxers leave out what they cannot make sense of."""
+def _early_end(probe: Probe, times: Sequence[float | None], rate: Fraction) -> list[str]:
+    """Say so if a file ends before its container says: the demuxers leave out what they cannot make sense of."""
     declared = probe.declared_end_s
     known = [time for time in times if time is not None]
     # Beyond a day ffmpeg takes a gap in the times for an error, and closes it.
     if declared is None or declared > _LONGEST_TIMES_S or not known or not rate:
-        return
+        return []
     end = max(known) + float(1 / rate)
-    if end < declared - float(_END_SLACK_FRAMES / rate):
-        raise ClipUnusable(f"it breaks off: its frames end after {end:g} s, its container says after {declared:g} s")
+    if end >= declared - float(_END_SLACK_FRAMES / rate):
+        return []
+    return [f"it breaks off: its frames end after {end:g} s, its container says after {declared:g} s"]
 
 
 @dataclass(frozen=True)

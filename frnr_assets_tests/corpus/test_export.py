@@ -109,7 +109,7 @@ class TestExport:
         ("changes", "problem"),
         [
             ({"vmaf_score": 100.5}, "VMAF"),
-            ({"adm2_mean": 1.2}, "adm2"),
+            ({"adm2_mean": 2.2}, "adm2"),
             ({"exit_status": 1}, "exit_status"),
             ({"fr_from_nr": False}, "fr_from_nr"),
             ({"nr_source": "/another.mp4"}, "nr_source"),
