@@ -227,6 +227,12 @@ def _extract(arguments: argparse.Namespace) -> int:
         _complain("no clip has a MOS: is its column called mos? Declare others as columns of [[datasets]] in frnr.toml")
     if done.failures:
         _complain(f"{_counted(done.failures, 'failure')}, with reasons, in {done.failures_file}")
+    if done.set_aside:
+        tried = _counted(done.set_aside, "clip")
+        _complain(f"{tried} of them could not be used in an earlier run either; --retry-quarantined tries again")
+    if done.damaged:
+        first = ", ".join(done.damaged[:3]) + (" ..." if len(done.damaged) > 3 else "")
+        _complain(f"{_counted(len(done.damaged), 'clip')} decoded with errors, which were concealed: {first}")
     if done.interrupted:
         raise KeyboardInterrupt
     return _FAILED if done.failures else _OK

@@ -45,6 +45,8 @@ class Extraction:
         rows: rows in the output.
         rows_with_mos: those of them whose clip has a MOS.
         failures: rows of the manifest, clips and cells that came to nothing.
+        set_aside: clips among them that an earlier run found unusable, and that were not tried again.
+        damaged: clips with rows whose damage was concealed.
         interrupted: whether it was stopped before its end.
         output: the file of rows.
         failures_file: the file of failures; there is none without a failure.
@@ -53,6 +55,8 @@ class Extraction:
     rows: int
     rows_with_mos: int
     failures: int
+    set_aside: int
+    damaged: tuple[str, ...]
     interrupted: bool
     output: Path
     failures_file: Path
@@ -85,7 +89,7 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
         partial(local_pool, cores=settings.cores, memory_gib=settings.memory_gib),
     )
     failed: list[dict[str, Any]] = []
-    interrupted = False
+    interrupted, set_aside = False, 0
     with locked(tables.root / ".extraction.lock", wait=False):
         output.parent.mkdir(parents=True, exist_ok=True)
         ingest([dataset], tables, settings.allowed_roots)
@@ -93,6 +97,7 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
             tables, tools, compute, keep_encodes=settings.keep_encodes, keep_reference=settings.keep_reference
         ) as engine:
             try:
+                set_aside = 0 if retry_quarantined else len(backlog(tables, settings.recipe()).quarantined)
                 _measure(engine, settings, failed, retry_quarantined=retry_quarantined)
             except KeyboardInterrupt:
                 interrupted = True
@@ -102,7 +107,13 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
             failures += _lost(tables, rows, failures)
         _write(rows, failures, tables, output, settings, dataset.mos_scale)
     rated = len(rows) - rows["nr_mos"].null_count()
-    return Extraction(len(rows), rated, len(failures), interrupted, output, failures_of(output))
+    references = tables.references.read(
+        pl.col("clip").is_in(rows["clip"].unique().to_list()), columns=["src", "decode_errors"]
+    )
+    damaged = references.filter(pl.col("decode_errors").list.len() > 0)["src"].to_list()
+    return Extraction(
+        len(rows), rated, len(failures), set_aside, tuple(damaged), interrupted, output, failures_of(output)
+    )
 
 
 def failures_of(output: Path) -> Path:

@@ -172,6 +172,21 @@ class Workshop:
     tables: TablesResource
     compute: ComputeResource
 
+    def tools(self, crf_sweep: Sequence[int]) -> ToolSettings:
+        """Return which tools are used, and how, and on which files.
+
+        Raises:
+            ToolError: a setting cannot be used.
+        """
+        return ToolSettings(
+            encode=self.ffmpeg.settings(crf_sweep),
+            vmaf=self.vmaf.settings(),
+            limits=self.ffmpeg.limits(),
+            process=self.ffmpeg.process(),
+            rules=self.sources.rules(),
+            ffmpeg_path=self.ffmpeg.path,
+        )
+
     @contextmanager
     def open(self, crf_sweep: Sequence[int]) -> Iterator[Engine]:
         """Check the tools and lend an engine.
@@ -180,17 +195,9 @@ class Workshop:
             dg.Failure: a tool, an encoder or a model is missing, or the disk is full.
         """
         try:
-            tools = ToolSettings(
-                encode=self.ffmpeg.settings(crf_sweep),
-                vmaf=self.vmaf.settings(),
-                limits=self.ffmpeg.limits(),
-                process=self.ffmpeg.process(),
-                rules=self.sources.rules(),
-                ffmpeg_path=self.ffmpeg.path,
-            )
             with open_engine(
                 self.tables.tables(),
-                tools,
+                self.tools(crf_sweep),
                 self.compute.open,
                 keep_encodes=self.tables.keep_encodes,
                 keep_reference=self.tables.kept_format(),

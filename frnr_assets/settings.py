@@ -17,7 +17,7 @@ from frnr_assets.media.decode import KeptFormat
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError
-from frnr_assets.media.source import CODECS, DEFAULT_MIN_SIDE, SMALLEST_SIDE, SourceRules
+from frnr_assets.media.source import CODECS, DEFAULT_MIN_SIDE, SMALLEST_SIDE, SourceRules, unknown_codec
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafBackend, VmafSettings, is_path, vmaf_settings
 from frnr_assets.vocabulary import (
@@ -130,8 +130,8 @@ class Settings(BaseModel):
     tool_seconds_per_megapixel: float = Field(
         2.0, gt=0, description="and as much more per million pixels of its frames"
     )
-    tool_memory_gib: float = Field(8.0, gt=0, description="address space of any program, in GiB; more for large frames")
-    tool_file_gib: float = Field(64.0, gt=0, description="size of any file that a program writes, in GiB")
+    tool_memory_gib: float = Field(8.0, ge=1, description="address space of any program, in GiB; more for large frames")
+    tool_file_gib: float = Field(64.0, ge=0.1, description="size of any file that a program writes, in GiB")
     tool_open_files: int = Field(256, ge=64, description="files that a program may have open at once")
 
     automation: Automation = Field(Automation(), description="what happens without a hand")
@@ -143,6 +143,9 @@ class Settings(BaseModel):
             raise ValueError("datasets must have different names")
         if list(self.crf_sweep) != sorted(set(self.crf_sweep)):
             raise ValueError("crf_sweep must be ascending, each CRF once")
+        unknown = unknown_codec(self.codecs)
+        if unknown is not None:
+            raise ValueError(f"codecs has {unknown}, which is no codec; by ffmpeg's names: {', '.join(CODECS)} ...")
         try:
             self.encode_settings()
             self.vmaf_settings()
@@ -213,6 +216,7 @@ class Settings(BaseModel):
             vmaf_models=tuple(model.name for model in vmaf.models.models),
             sample_clip_seconds=self.sample_clip_seconds,
             extra_features=vmaf.extra_features,
+            conditions=self.tools().conditions,
         )
 
 
@@ -230,7 +234,14 @@ def _model_of(place: tuple[int | str, ...]) -> type[BaseModel]:
 
 def in_words(error: ValidationError) -> str:
     """Return what is wrong with settings, in a sentence for each that is wrong."""
-    return "; ".join(map(_in_words, error.errors()))
+    problems = error.errors()
+    # A list of which an element is wrong is not too short as well.
+    wrong_within = {problem["loc"][:-1] for problem in problems if len(problem["loc"]) > 1}
+    return "; ".join(
+        _in_words(problem)
+        for problem in problems
+        if problem["type"] != "too_short" or problem["loc"] not in wrong_within
+    )
 
 
 def _in_words(problem: ErrorDetails) -> str:
@@ -238,6 +249,8 @@ def _in_words(problem: ErrorDetails) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{setting}: there is no such setting; there are {', '.join(_model_of(problem['loc']).model_fields)}"
     message = problem["msg"].removeprefix("Value error, ").replace("tuple", "array")
+    if problem["loc"][:1] == ("containers",):
+        message += " (mov is mp4 too, matroska is webm too)"
     return f"{setting}: {message}" if setting else message
 
 

@@ -14,9 +14,9 @@ _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\
 _MARKUP = re.compile(r"[`*\[\]<>|&~]|(?<!\w)_|_(?!\w)|\\(?=[^\w\s]|_|$)")
 
 # The slashes as they are, or as JSON may have them.
-_URL = re.compile(r'([a-z][a-z0-9+.-]*:(?:\\?/){2})([^\s"<>]*)', re.IGNORECASE)
+_URL = re.compile(r'([a-z][a-z0-9+.-]{0,31}:(?:\\?/){2})([^\s"<>]*)', re.IGNORECASE)
 # A password may have a slash in it that nobody escaped.
-_USER = re.compile(r"[^/?#@]*:[^?#]*@|[^/?#]*@")
+_USER = re.compile(r"[^/?#@:]*:[^?#]*@|[^/?#]*@")
 _QUERY = re.compile(r"(\?|#|\\u003f)(.+)", re.IGNORECASE | re.DOTALL)
 # Not a padded secret without a name.
 _PARAMETER = re.compile(r"[^=]{1,64}=(?=[^=])")

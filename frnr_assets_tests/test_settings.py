@@ -1,8 +1,12 @@
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
+from pydantic import ValidationError
 
 from frnr_assets.media.vmaf import VmafTool
+from frnr_assets.resources import Workshop, resources_from
 from frnr_assets.settings import Automation, Settings, SettingsError, load_settings
 
 
@@ -209,3 +213,37 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 def test_what_was_configured_cannot_change_under_a_running_batch() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().preset = "slow"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"codecs": ("h264",)},
+        {"max_frames": 100},
+        {"accept_damaged": True},
+        {"tool_base_seconds": 1.0},
+        {"tool_memory_gib": 2.0},
+        {"extra_params": ("-tune", "film")},
+        {"preset": "fast"},
+        {"vmaf_model": "vmaf_v0.6.1neg"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_setting_that_may_have_made_a_clip_unusable_gives_it_another_try(changes: dict[str, Any]) -> None:
+    before, now = Settings(), Settings.model_validate(changes)
+    assert before.recipe().conditions != now.recipe().conditions
+    assert now.recipe().conditions == now.tools().conditions
+    assert Settings.model_validate({"cores": 1, "keep_encodes": True}).recipe().conditions == before.recipe().conditions
+
+
+def test_the_assets_try_clips_under_the_conditions_of_frnr_toml() -> None:
+    settings = Settings.model_validate({"extra_params": ("-tune", "film"), "max_frames": 100, "tool_file_gib": 1.0})
+    with dg.build_resources(resources_from(settings)) as made:
+        workshop = Workshop(made.sources, made.ffmpeg, made.vmaf, made.tables, made.compute)
+        assert workshop.tools(settings.crf_sweep).conditions == settings.recipe().conditions
+
+
+@pytest.mark.parametrize("codec", ["h265", "avc", "H264", ""])
+def test_a_misspelt_codec_is_named_before_it_shelves_a_dataset(codec: str) -> None:
+    with pytest.raises(ValidationError, match=f"codecs has {codec}, which is no codec"):
+        Settings.model_validate({"codecs": ("h264", codec)})

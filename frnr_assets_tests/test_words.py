@@ -1,5 +1,7 @@
 """What strangers wrote, shown: it is read, and does nothing else."""
 
+import time
+
 import pytest
 
 from frnr_assets.words import code_span, harmless, harmless_lines, markdown, public_url, without_secrets
@@ -108,3 +110,12 @@ def test_a_url_is_shown_without_its_secrets_and_names_its_file_all_the_same(url:
 )
 def test_so_is_a_url_that_a_text_quotes_and_the_rest_of_the_text_stays(text: str, public: str) -> None:
     assert without_secrets(text) == public
+
+
+@pytest.mark.parametrize("text", ["x" * 200_000, "a:" * 100_000, f"http://{'a:' * 100_000}", "://" * 60_000])
+def test_a_long_text_does_not_stop_everything_else(text: str) -> None:
+    # It held all threads for a minute when it went through a text again and again.
+    started = time.process_time()
+    without_secrets(text)
+    public_url(text)
+    assert time.process_time() - started < 5

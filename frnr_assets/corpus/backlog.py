@@ -23,6 +23,7 @@ class Recipe:
         vmaf_models: the VMAF model, or that of clips of fewer than ``UHD_LINES`` lines and that of the others.
         sample_clip_seconds: how much of a clip was encoded and scored, its centre; 0 for all.
         extra_features: names of ``EXTRA_FEATURES`` that were computed as well.
+        conditions: the settings under which a clip may be found unusable, as a hash.
     """
 
     sweep: tuple[int, ...]
@@ -32,6 +33,7 @@ class Recipe:
     vmaf_models: tuple[str, ...]
     sample_clip_seconds: float = 0.0
     extra_features: tuple[str, ...] = ()
+    conditions: str = ""
 
     def clip_mode(self) -> pl.Expr:
         """Return the clip mode of a reference's rows; one that is not longer than the sample is taken whole."""
@@ -69,9 +71,9 @@ class Backlog:
     """What is to be done.
 
     Attributes:
-        to_decode: keys of the clips whose file, as it was ingested, was not decoded yet.
+        to_decode: keys of the clips whose file, as it was ingested, was not tried yet.
         to_measure: keys of the usable clips that lack rows.
-        quarantined: keys of the clips in quarantine whose file has not changed since.
+        quarantined: keys of the clips in quarantine; neither their file nor the settings have changed since.
         complete: number of clips with all their rows.
     """
 
@@ -84,16 +86,17 @@ class Backlog:
 def backlog(tables: Tables, recipe: Recipe) -> Backlog:
     """Compare what the manifests list with what was decoded and measured.
 
-    A clip whose file is not there now is left alone, and so is one in quarantine, until its file changes.
+    A clip whose file is not there now is left alone, and so is one in quarantine, until its file or a setting changes.
 
     Raises:
         NotMaterialized: nothing was ingested yet.
     """
     there = tables.listed_clips().filter(pl.col("size_bytes").is_not_null()).select("clip", *_FILE)
-    facts = ("src_sha256", "quarantine_reason", "frames", "rate_num", "rate_den", "width", "height")
+    facts = ("src_sha256", "identity", "quarantine_reason", "frames", "rate_num", "rate_den", "width", "height")
     references = tables.references.read(columns=[*_FILE, *facts])
-    current = there.join(references, on=["clip", *_FILE], how="inner")
     in_quarantine = pl.col("quarantine_reason").is_not_null()
+    tried = references.filter(~in_quarantine | (pl.col("identity") == recipe.conditions)).drop("identity")
+    current = there.join(tried, on=["clip", *_FILE], how="inner")
     usable = current.filter(~in_quarantine).with_columns(recipe.clip_mode())
     made_with = ("src_sha256", "identity", "extra_params", "vmaf_model", "height", "clip_mode")
     rows = tables.feature_rows.read(columns=made_with).filter(recipe.is_made())

@@ -222,7 +222,12 @@ REFERENCES_SCHEMA: Final = pa.schema(
         _CLIP,
         _RECORDED,
         _field("src", pa.string(), "absolute path of the uploaded file"),
-        _field("identity", pa.string(), "hash of everything the facts depend on", nullable=True),
+        _field(
+            "identity",
+            pa.string(),
+            "hash of everything the facts depend on; of a clip in quarantine, of the settings that it was tried with",
+            nullable=True,
+        ),
         _field(
             "kept_path", pa.string(), "path of the decoded reference; null unless references are kept", nullable=True
         ),

@@ -102,7 +102,9 @@ class Engine:
             for outcomes in self.pool.run(works):
                 waiting()
                 judged = [
-                    _judged(found, by_key[found.clip], attempts) if isinstance(found, ReferenceFailed) else found
+                    _judged(found, by_key[found.clip], attempts, self.toolchain.conditions)
+                    if isinstance(found, ReferenceFailed)
+                    else found
                     for found in outcomes
                 ]
                 done = [found for found in judged if isinstance(found, ReferenceDone)]
@@ -147,7 +149,7 @@ class Engine:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(folder / KEPT_FILES[self.keep_reference], kept)
         except ClipUnusable as error:
-            return ReferenceDone(_unusable(clip, error, found, known), reused=False)
+            return ReferenceDone(_unusable(clip, error, found, known, toolchain.conditions), reused=False)
         except ToolFailed as error:
             if error.disk_full:
                 raise disk_full(clip.src) from error
@@ -245,6 +247,7 @@ class Engine:
             tool_output=cell.detail,
             attempts=attempts.attempts(cell.clip),
             file={name: facts[name] for name in ("src_sha256", "size_bytes", "mtime_ns")},
+            conditions=self.toolchain.conditions,
         )
         if not attempts.condemned(cell.clip):
             return CellQuarantined(cell.clip, cell.crf, reason)
@@ -311,6 +314,8 @@ class Engine:
         if facts["quarantine_reason"] is not None:
             if facts["size_bytes"] is not None and not fingerprint_of(facts).still_holds(clip.src):
                 raise NotMaterialized(f"its file changed since it was put into quarantine; {redo}")
+            if facts["identity"] != self.toolchain.conditions:
+                raise NotMaterialized(f"settings changed since it was put into quarantine; {redo}")
             raise _ClipQuarantinedError(facts["quarantine_reason"])
         reference = reference_of(facts)
         if not reference.fingerprint.still_holds(clip.src):
@@ -363,7 +368,9 @@ def _decoded(future: Future[ReferenceDone | ReferenceFailed]) -> Step[ReferenceD
     return Step((future.result(),))
 
 
-def _judged(failed: ReferenceFailed, clip: Clip, attempts: AttemptLog) -> ReferenceDone | ReferenceFailed:
+def _judged(
+    failed: ReferenceFailed, clip: Clip, attempts: AttemptLog, conditions: str
+) -> ReferenceDone | ReferenceFailed:
     """Count a clip that could not be decoded, and put it into quarantine when that was so too often."""
     file = look_at(clip.src) if failed.tool_ran else None
     reason = attempts.failed(clip.key, file.content, failed.reason) if file else None
@@ -371,12 +378,20 @@ def _judged(failed: ReferenceFailed, clip: Clip, attempts: AttemptLog) -> Refere
         return failed
     count = attempts.attempts(clip.key)
     found = {**file.content, "src_sha256": failed.src_sha256}
-    row = quarantine_row(clip.key, clip.src, reason, tool_output=failed.detail, attempts=count, file=found)
+    row = quarantine_row(
+        clip.key,
+        clip.src,
+        reason,
+        tool_output=failed.detail,
+        attempts=count,
+        file=found,
+        conditions=conditions,
+    )
     return ReferenceDone(row, reused=False)
 
 
 def _unusable(
-    clip: Clip, error: ClipUnusable, found: Fingerprint | None, known: Mapping[str, Any] | None
+    clip: Clip, error: ClipUnusable, found: Fingerprint | None, known: Mapping[str, Any] | None, conditions: str
 ) -> dict[str, Any]:
     """Return the quarantine of a clip, which counts the runs that tried this very file."""
     state = found or look_at(clip.src)
@@ -386,5 +401,11 @@ def _unusable(
     sha256 = {"src_sha256": found.sha256} if found else {}
     output = error.tool_output or None
     return quarantine_row(
-        clip.key, clip.src, error.reason, tool_output=output, attempts=attempts, file={**file, **sha256}
+        clip.key,
+        clip.src,
+        error.reason,
+        tool_output=output,
+        attempts=attempts,
+        file={**file, **sha256},
+        conditions=conditions,
     )

@@ -223,7 +223,14 @@ def reference_row(
 
 
 def quarantine_row(
-    clip: str, src: Path, reason: str, *, tool_output: str | None, attempts: int, file: Mapping[str, Any]
+    clip: str,
+    src: Path,
+    reason: str,
+    *,
+    tool_output: str | None,
+    attempts: int,
+    file: Mapping[str, Any],
+    conditions: str,
 ) -> dict[str, Any]:
     """Return an unusable clip as a row of the references table.
 
@@ -234,10 +241,12 @@ def quarantine_row(
         tool_output: the tool's own words about it.
         attempts: runs that tried it.
         file: what tells when its file has changed: ``size_bytes``, ``mtime_ns`` and, if known, ``src_sha256``.
+        conditions: the settings under which it cannot be used, see ``ToolSettings.conditions``.
     """
     return {
         "clip": clip,
         "src": str(src),
+        "identity": conditions,
         "quarantine_reason": reason,
         "tool_output": tool_output,
         "attempts": attempts,

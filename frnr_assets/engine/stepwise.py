@@ -196,6 +196,7 @@ class Stepwise:
             limits=self.tools.limits,
             rules=self.tools.rules,
             runner=self._own,
+            conditions=self.tools.conditions,
         )
         return toolchain, Distortion(out, out.stat().st_size, result.wall_s * 1000, statistics)
 

@@ -6,12 +6,11 @@ this package, so that it starts fast. Exit status 2 means that the file cannot b
 
 import json
 import logging
-import re
+import os
 import sys
 from enum import IntEnum
 
 import av
-from av.container import InputContainer
 from av.stream import Disposition
 from av.video.reformatter import ColorPrimaries, ColorTrc
 from av.video.stream import VideoStream
@@ -61,7 +60,9 @@ def _probe(options: str, max_streams: str, *decoders: str) -> dict[str, object]:
     # The file comes as a descriptor, which is one of the options.
     with av.open("fd:", options=json.loads(options), metadata_errors="replace") as container:
         if len(container.streams) > int(max_streams):
-            raise ValueError(f"it has {len(container.streams)} streams, more than the {max_streams} that are allowed")
+            raise ValueError(
+                f"it has {len(container.streams)} streams, more than the {max_streams} that max_streams allows"
+            )
         pictures = Disposition.attached_pic | Disposition.timed_thumbnails
         streams = [
             stream
@@ -77,9 +78,9 @@ def _probe(options: str, max_streams: str, *decoders: str) -> dict[str, object]:
         if codec.name not in decoders:
             # Named here, and judged there.
             return {"decoder": codec.name}
-        if codec is None or codec.pix_fmt is None or not codec.width or not codec.height:
+        if codec.pix_fmt is None or not codec.width or not codec.height:
             raise ValueError("its video stream cannot be decoded")
-        _refuse_contradictions(container.format.name, stream)
+        _refuse_contradictions(container.format.name, stream, json.loads(options))
         chroma, bit_depth = describe_pix_fmt(codec.pix_fmt)
         rate = stream.average_rate
         duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
@@ -94,7 +95,6 @@ def _probe(options: str, max_streams: str, *decoders: str) -> dict[str, object]:
             "rate_num": rate.numerator if rate else 0,
             "rate_den": rate.denominator if rate else 1,
             "stream_duration_s": float(duration) if duration is not None else None,
-            "declared_end_s": _declared_end_s(container, stream),
             "color_range": {1: "tv", 2: "pc"}.get(codec.color_range, "unspecified"),
             "color_transfer": _name(ColorTrc, codec.color_trc),
             "color_primaries": _name(ColorPrimaries, codec.color_primaries),
@@ -102,7 +102,15 @@ def _probe(options: str, max_streams: str, *decoders: str) -> dict[str, object]:
         }
 
 
-def _refuse_contradictions(demuxer: str, stream: VideoStream) -> None:
+def _frames_without_edits(options: dict[str, str], index: int) -> int:
+    """Count the frames of a stream's index, also those that lie outside of its edit list."""
+    os.lseek(int(options["fd"]), 0, os.SEEK_SET)
+    with av.open("fd:", options={**options, "ignore_editlist": "1"}, metadata_errors="replace") as container:
+        stream = container.streams[index]
+        return len(stream.index_entries) if isinstance(stream, VideoStream) else 0
+
+
+def _refuse_contradictions(demuxer: str, stream: VideoStream, options: dict[str, str]) -> None:
     """Compare what the header declares with the index, of the containers that have both.
 
     Raises:
@@ -114,17 +122,11 @@ def _refuse_contradictions(demuxer: str, stream: VideoStream) -> None:
         raise ValueError("its edit list shows some frames more than once")
     # An AVI declares its length in frames of its rate, of which some may be left out.
     found = len(entries) if "mov" in demuxer else max((entry.timestamp for entry in entries), default=-1) + 1
+    if "mov" in demuxer and found < stream.frames:
+        # libavformat drops whole groups of pictures that lie outside of the edit list.
+        found = _frames_without_edits(options, stream.index)
     if demuxer != "matroska,webm" and found < stream.frames:
         raise ValueError(f"its header declares {stream.frames} frames, its index has {found}")
-
-
-def _declared_end_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """Return when the last frame ends, from the first timestamp on, by what a container may say of that."""
-    declared = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
-    if declared is None:
-        return None
-    hours, minutes, seconds = declared.groups()
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - (container.start_time or 0) / 1e6
 
 
 def _reason(error: av.FFmpegError) -> str:

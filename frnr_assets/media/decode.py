@@ -23,9 +23,6 @@ SHOT_CHANGE_SCORE = 10.0
 MIN_RATE, MAX_RATE = 1, 240
 # How far the duration by the stated rate may be from that by the frames' times: this part of it, and so many frames.
 _RATE_TOLERANCE, _RATE_SLACK_FRAMES = 0.1, 2
-# How many frames earlier than declared a clip may end: timestamps are rounded, and the last frame may be held.
-_END_SLACK_FRAMES = Fraction(3, 2)
-_LONGEST_TIMES_S = 24 * 3600
 # For a decode whose rate is not known before its end.
 _RATE_GUESS = Fraction(25)
 # For the time limit of a decode whose container does not say how long it is.
@@ -42,6 +39,7 @@ _FRAME_LOG = "frames.log"
 _OTHER_SIZE = "decode failed: its frames are not of the size that its container declares"
 # What the crop filter says of a size that cannot be; see where it is used.
 _OTHER_SIZE_ERROR = "Invalid too big or non positive size"
+_ADVICE = "the file is damaged or breaks off; with accept_damaged it is taken as far as it can be decoded"
 _FRAME_LINE = re.compile(
     r"^frame:\d+\s+pts:\S+\s+pts_time:(?P<time>\S+)\nlavfi\.scd\.score=(?P<score>\S+)$", re.MULTILINE
 )
@@ -105,9 +103,6 @@ def _decode(
     decode = _Decode(source, found, probe, working, stated or _RATE_GUESS, ffmpeg, runner, limits, rules, scratch, keep)
     decoded = decode.run()
     rate = nominal_rate(stated, decoded.times)
-    errors = [*decoded.errors, *_early_end(probe, decoded.times, rate)]
-    if errors and not rules.accept_damaged:
-        raise ClipUnusable(errors[0])
     if not MIN_RATE <= rate <= MAX_RATE:
         raise ClipUnusable(
             f"its average frame rate, {float(probe.rate or rate):g}, is not within {MIN_RATE} to {MAX_RATE} per second"
@@ -129,7 +124,7 @@ def _decode(
         shot_count=len(shots),
         shot_avg_duration_s=shot_avg,
         shot_duration_std_s=shot_std,
-        decode_errors=tuple(errors),
+        decode_errors=decoded.errors,
     )
     if reference.duration_s > rules.max_duration_s:
         raise ClipUnusable(
@@ -159,19 +154,6 @@ def nominal_rate(stated: Fraction | None, times: Sequence[float | None]) -> Frac
     tolerance = _RATE_TOLERANCE * by_times + float(_RATE_SLACK_FRAMES / stated)
     plausible = MIN_RATE <= measured <= MAX_RATE
     return measured if plausible and abs(duration - by_times) > tolerance else stated
-
-
-def _early_end(probe: Probe, times: Sequence[float | None], rate: Fraction) -> list[str]:
-    """Say so if a file ends before its container says: the demuxers leave out what they cannot make sense of."""
-    declared = probe.declared_end_s
-    known = [time for time in times if time is not None]
-    # Beyond a day ffmpeg takes a gap in the times for an error, and closes it.
-    if declared is None or declared > _LONGEST_TIMES_S or not known or not rate:
-        return []
-    end = max(known) + float(1 / rate)
-    if end >= declared - float(_END_SLACK_FRAMES / rate):
-        return []
-    return [f"it breaks off: its frames end after {end:g} s, its container says after {declared:g} s"]
 
 
 @dataclass(frozen=True)
@@ -221,8 +203,10 @@ class _Decode:
         except ToolFailed as error:
             if error.blameless or error.result is None:
                 raise
-            reason = _OTHER_SIZE if _OTHER_SIZE_ERROR in error.reason else error.reason
-            raise ClipUnusable(reason, error.detail) from error
+            if _OTHER_SIZE_ERROR in error.reason:
+                raise ClipUnusable(_OTHER_SIZE, error.detail) from error
+            advice = "" if error.timed_out or self.rules.accept_damaged else f"; {_ADVICE}"
+            raise ClipUnusable(f"{error.reason}{advice}", error.detail) from error
         log = read_frame_log(self.scratch / _FRAME_LOG)
         md5 = re.search(r"^MD5=([0-9a-f]{32})$", result.stdout, re.MULTILINE)
         allowed = self._frames_allowed

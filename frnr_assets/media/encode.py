@@ -153,7 +153,7 @@ def encoder_args(
         *("-c:v", encoder.name, encoder.preset_option, settings.preset, "-crf", str(crf), "-threads", "1"),
         *(arg.replace(STATISTICS_FILE, statistics) for arg in encoder.args),
         *settings.extra_params,
-        *("-map_metadata", "-1"),
+        *("-map_metadata", "-1", "-map_chapters", "-1"),
     ]
 
 

@@ -90,7 +90,9 @@ def inspect_ffmpeg(path: Path, runner: ToolRunner) -> FFmpeg:
     return FFmpeg(path=path, version=match[1])
 
 
-def require_encoder(ffmpeg: FFmpeg, encoder: str, version_pattern: str, runner: ToolRunner) -> str:
+def require_encoder(
+    ffmpeg: FFmpeg, encoder: str, version_pattern: str, runner: ToolRunner, extra_params: Sequence[str] = ()
+) -> str:
     """Encode one picture and return the encoder's version as its library reports it.
 
     Args:
@@ -98,18 +100,21 @@ def require_encoder(ffmpeg: FFmpeg, encoder: str, version_pattern: str, runner: 
         encoder: ffmpeg's name of the encoder, such as ``libx264``.
         version_pattern: regular expression whose first group is the version, searched in ffmpeg's log.
         runner: starts the program.
+        extra_params: further arguments of the encoder.
 
     Raises:
-        ToolError: this ffmpeg has no such encoder, or the encoder does not work.
+        ToolError: this ffmpeg has no such encoder, or the encoder does not work, or not with these arguments.
     """
-    args = ["-frames:v", "1", "-pix_fmt", "yuv420p", "-c:v", encoder, "-threads", "1", "probe.mp4"]
+    args = ["-frames:v", "1", "-pix_fmt", "yuv420p", "-c:v", encoder, "-threads", "1", *extra_params, "probe.mp4"]
     with tempfile.TemporaryDirectory(prefix=_INSPECT_PREFIX) as folder:
         result = _try_filter(ffmpeg, runner, args, Path(folder))
     if "Unknown encoder" in result.stderr:
         raise ToolError(f"{ffmpeg.path} has no encoder {encoder}; use an ffmpeg built with it, or another encoder")
     match = re.search(version_pattern, result.stderr)
     if result.returncode != 0 or match is None:
-        raise ToolError(f"the encoder {encoder} of {ffmpeg.path} does not work: {last_line(result.stderr)}")
+        problem = "; ".join(complaints(result)[:2]) or last_line(result.stderr)
+        given = f" with extra_params {' '.join(extra_params)}" if extra_params else ""
+        raise ToolError(f"the encoder {encoder} of {ffmpeg.path} does not work{given}: {problem}")
     return match[1]
 
 

@@ -31,8 +31,6 @@ class Probe:
         bit_depth: bits per sample.
         rate: average frame rate in frames per second; 0 when the container does not say.
         stream_duration_s: duration of the video stream in seconds; None when the container does not say.
-        declared_end_s: when the last frame ends, in seconds from the first timestamp, where the container has
-            statistics that say so.
         color_range: "tv", "pc" or "unspecified".
         color_transfer: transfer characteristics (H.273), or "unspecified".
         color_primaries: colour primaries (H.273), or "unspecified".
@@ -52,7 +50,6 @@ class Probe:
     color_transfer: str
     color_primaries: str
     color_matrix: str = "unspecified"
-    declared_end_s: float | None = None
 
     @property
     def hdr_transfer(self) -> str:
@@ -111,7 +108,7 @@ def probe_source(source: Path, runner: ToolRunner, rules: SourceRules, found: Fi
         raise ClipUnusable(f"it could not be probed: {told['unusable']}")
     codec = codec_of(told.pop("decoder"))
     if codec not in rules.codecs:
-        raise ClipUnusable(f"its video is {codec}; allowed are {', '.join(rules.codecs)}")
+        raise ClipUnusable(f"its video is {codec}; codecs allows {', '.join(rules.codecs)}")
     rate = Fraction(told.pop("rate_num"), told.pop("rate_den"))
     probe = Probe(codec=codec, rate=rate, **told)
     _refuse_implausible(probe, rules)

@@ -26,6 +26,8 @@ STDERR_LIMIT_BYTES = 64 << 10
 
 _LOG = logging.getLogger(__name__)
 _SANDBOX_TIMEOUT_S = 30.0
+# What comes before a program's own start, and the beginnings of what it says when it fails.
+_WRAPPERS = (b"unshare: ", b"setpriv: ", b"prlimit: ")
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,8 @@ class ToolRunner:
         )
         if cancelled:
             raise Cancelled
+        if result.returncode and stderr.startswith(_WRAPPERS):
+            raise ToolError(f"this system does not start programs as before: {result.stderr.strip()}")
         if timed_out:
             raise ToolFailed(
                 f"{Path(argv[0]).name} was stopped after {timeout_s:.0f} s, its time limit", result, timed_out=True

@@ -71,7 +71,9 @@ def working_format(probe: Probe, encoder: Encoder, min_side: int = DEFAULT_MIN_S
     step_x, step_y = _SUBSAMPLING[chroma]
     width, height = probe.width // step_x * step_x, probe.height // step_y * step_y
     if min(width, height) < min_side:
-        raise ClipUnusable(f"its frames of {probe.width}x{probe.height} are too small for VMAF (at least {min_side})")
+        raise ClipUnusable(
+            f"its frames of {probe.width}x{probe.height} are too small for VMAF (min_side is {min_side})"
+        )
     depth = min(encoder.bit_depths, key=lambda bits: abs(bits - probe.bit_depth))
     pix_fmt = f"yuv{chroma}p" if depth == 8 else f"yuv{chroma}p{depth}le"
     filters = []

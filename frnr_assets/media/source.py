@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,15 @@ class SourceRules:
     def decoders(self) -> tuple[str, ...]:
         """The same, and those of the sound, the subtitles and the cover that stand beside a video."""
         return tuple(dict.fromkeys((*self.video_decoders, *_COMPANIONS)))
+
+
+def unknown_codec(codecs: Iterable[str]) -> str | None:
+    """Return the first name that libavcodec has no codec of."""
+    # Only the probe and this need it, and it takes a while to load.
+    import av  # noqa: PLC0415
+
+    known = {*av.codecs_available, *CODECS}
+    return next((codec for codec in codecs if codec not in known), None)
 
 
 def codec_of(decoder: str) -> str:
@@ -210,7 +220,7 @@ def _refuse_other_containers(descriptor: int, rules: SourceRules) -> None:
     except OSError as error:
         raise _unreadable(error) from error
     if container_of(head) not in rules.containers:
-        raise ClipUnusable(f"it is {kind_of(head)}; allowed are {', '.join(rules.containers)}")
+        raise ClipUnusable(f"it is {kind_of(head)}; containers allows {', '.join(rules.containers)} (mov is mp4 too)")
 
 
 def _file_state(found: os.stat_result) -> str:

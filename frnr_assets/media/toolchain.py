@@ -1,7 +1,9 @@
 """Everything that a measurement is made with, checked once at start-up."""
 
+import hashlib
+import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
@@ -41,6 +43,21 @@ class ToolSettings:
     rules: SourceRules = field(default_factory=SourceRules)
     ffmpeg_path: str | None = None
 
+    @property
+    def conditions(self) -> str:
+        """A hash of all settings under which a clip may be found unusable: with others it is worth another try."""
+        encode, vmaf = self.encode, self.vmaf
+        tool = None if vmaf.tool is None else (vmaf.tool.path, vmaf.tool.args)
+        rules = {name: value for name, value in asdict(self.rules).items() if name != "roots"}
+        made_of = {
+            "rules": rules,
+            "limits": [asdict(self.limits), asdict(self.process)],
+            "encode": [encode.encoder.name, encode.preset, encode.extra_params, encode.sample_clip_seconds],
+            "vmaf": [[model.name for model in vmaf.models.models], vmaf.extra_features, tool],
+            "ffmpeg": self.ffmpeg_path,
+        }
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Toolchain:
@@ -55,6 +72,7 @@ class Toolchain:
         limits: how long a program may take.
         rules: which files may be sources.
         runner: starts the programs.
+        conditions: see ``ToolSettings.conditions``.
     """
 
     ffmpeg: FFmpeg
@@ -65,6 +83,7 @@ class Toolchain:
     limits: TimeLimits
     rules: SourceRules
     runner: ToolRunner
+    conditions: str
 
 
 def encode_settings(
@@ -115,7 +134,7 @@ def open_toolchain(tools: ToolSettings, runner: ToolRunner) -> Toolchain:
     """
     ffmpeg = open_ffmpeg(tools.ffmpeg_path, runner)
     encoder, tool = tools.encode.encoder, tools.vmaf.tool
-    version = require_encoder(ffmpeg, encoder.name, encoder.version_pattern, runner)
+    version = require_encoder(ffmpeg, encoder.name, encoder.version_pattern, runner, tools.encode.extra_params)
     vmaf, models = tools.vmaf, tools.vmaf.models.models
     if tool is None:
         for model in models:
@@ -132,4 +151,5 @@ def open_toolchain(tools: ToolSettings, runner: ToolRunner) -> Toolchain:
         limits=tools.limits,
         rules=tools.rules,
         runner=runner,
+        conditions=tools.conditions,
     )

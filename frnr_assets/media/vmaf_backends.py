@@ -157,6 +157,8 @@ def score_with_tool(
     model = vmaf.models.of(working.height).argument(scratch)
     results = []
     for index, distortion in enumerate(pairs.distortions):
+        # Before the pipes: it may be refused.
+        source_fd, from_source = pairs.open_source()
         pipes = [os.pipe() for _ in range(2)]
         (reference_fd, distortion_fd) = (read for read, _ in pipes)
         command = build_vmaf_command(
@@ -168,7 +170,6 @@ def score_with_tool(
             extractors=vmaf.extractors(working.width, working.height),
             log=log_name(index),
         )
-        source_fd, from_source = pairs.open_source()
         legs = (
             _Leg(
                 from_source,

@@ -113,7 +113,7 @@ class Place:
         self.tables.references.append([reference_row(clip, **{**files[clip], **changes}) for clip in clips])
 
     def quarantine(self, *clips: str) -> None:
-        self.decode(clips, quarantine_reason="it is empty")
+        self.decode(clips, quarantine_reason="it is empty", identity=self.settings.tools().conditions)
 
     def measure(self, clips: Sequence[str]) -> None:
         chosen = self.settings

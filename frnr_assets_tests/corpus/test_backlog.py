@@ -10,8 +10,16 @@ from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets_tests.corpus.rows import SWEEP, feature_row, reference_row, sweep_rows
 
 # The settings that the rows of rows.py say they were made with.
-RECIPE = Recipe(SWEEP, encoder="encoder", preset="preset", extra_params=(), vmaf_models=("vmaf_model",))
-QUARANTINED = {"quarantine_reason": "it is empty"}
+CONDITIONS = "the settings of now"
+QUARANTINED = {"quarantine_reason": "it is empty", "identity": CONDITIONS}
+RECIPE = Recipe(
+    SWEEP,
+    encoder="encoder",
+    preset="preset",
+    extra_params=(),
+    vmaf_models=("vmaf_model",),
+    conditions=CONDITIONS,
+)
 
 
 def clip_row(clip: str, **changes: Any) -> dict[str, Any]:
@@ -149,3 +157,10 @@ def test_parameters_split_otherwise_are_other_parameters(measured: Tables) -> No
 def test_blocks_are_contiguous_and_none_is_too_long(wanted: str, size: int, between: str, expected: list[str]) -> None:
     found = ["".join(block) for block in blocks("abcdef", set(wanted), size, set(between))]
     assert found == expected
+
+
+def test_a_clip_in_quarantine_is_tried_again_when_a_setting_has_changed(measured: Tables) -> None:
+    assert backlog(measured, RECIPE).quarantined == {"broken"}
+    found = backlog(measured, replace(RECIPE, conditions="other settings"))
+    assert found.quarantined == frozenset()
+    assert "broken" in found.to_decode

@@ -15,10 +15,17 @@ from frnr_assets.media.reference import excerpt
 from frnr_assets.settings import Settings
 from frnr_assets.vocabulary import EXTRA_FEATURES, UHD_LINES, UHD_VMAF_MODEL
 from frnr_assets_tests.corpus.rows import SWEEP, feature_row, reference_row
-from frnr_assets_tests.corpus.test_backlog import QUARANTINED, clip_row
+from frnr_assets_tests.corpus.test_backlog import CONDITIONS, QUARANTINED, clip_row
 
 SECONDS = 5.0
-RECIPE = Recipe(SWEEP, encoder="encoder", preset="preset", extra_params=(), vmaf_models=("vmaf_model",))
+RECIPE = Recipe(
+    SWEEP,
+    encoder="encoder",
+    preset="preset",
+    extra_params=(),
+    vmaf_models=("vmaf_model",),
+    conditions=CONDITIONS,
+)
 SAMPLED = replace(RECIPE, sample_clip_seconds=SECONDS)
 # Of eight seconds, of exactly five, and of three.
 LENGTHS = {"long": 240, "as long": 150, "short": 90}

@@ -47,6 +47,10 @@ COPY: Args = (*INPUT, "-map", "0", "-c", "copy")
 BOTH: Args = ("-map", "0", "-map", "1", "-c:v", "copy")
 SOUND: Args = ("-f", "lavfi", "-i", "sine=duration=0.5")
 WORDS: Args = ("-f", "srt", "-i", "data:text/plain,1\n00:00:00,000 --> 00:00:00,400\nhello\n")
+CHAPTERS: Args = (
+    *("-f", "ffmetadata"),
+    *("-i", "data:text/plain,;FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=200\ntitle=one\n"),
+)
 COVER: Args = ("-f", "lavfi", "-i", "color=red:size=200x200,trim=end_frame=1")
 LARGER: Args = ("-f", "lavfi", "-i", "testsrc2=size=128x96:rate=24,trim=end_frame=30")
 AS_THEY_ARE: Args = ("-avoid_negative_ts", "disabled")
@@ -318,6 +322,15 @@ EDITS = (
     OddClip(
         "cut at its end", "clip.mp4", X264, frames=6, untouched=False, steps=(partial(with_edits, frames=[(0, 6)]),)
     ),
+    OddClip(
+        "cut to a part of its groups of pictures",
+        "clip.mp4",
+        (*X264, "-g", "12"),
+        filmed=60,
+        frames=15,
+        untouched=False,
+        steps=(partial(with_edits, frames=[(24, 39)]),),
+    ),
     # ffmpeg has the second part begin a frame late.
     OddClip(
         "cut in its middle",
@@ -426,6 +439,15 @@ STREAMS = (
         "clip.mp4",
         X264,
         steps=((*INPUT, *COVER, *BOTH, "-c:v:1", "mjpeg", "-disposition:v:1", "attached_pic", "clip.mp4"), cover_first),
+    ),
+    OddClip(
+        "chapters",
+        "clip.mp4",
+        X264,
+        steps=((*INPUT, *CHAPTERS, "-map", "0", "-c", "copy", "-map_chapters", "1", "clip.mp4"),),
+    ),
+    OddClip(
+        "words of another alphabet", "clip.avi", MPEG4, steps=((*COPY, "-metadata", "title=caf\udce9", "clip.avi"),)
     ),
     OddClip("sound first", "clip.mp4", X264, steps=((*SOUND, *INPUT, *BOTH, "clip.mp4"),)),
     OddClip("words first", "clip.mkv", X264, steps=((*WORDS, *INPUT, *BOTH, "clip.mkv"),)),

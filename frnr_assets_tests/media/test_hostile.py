@@ -28,7 +28,7 @@ BAIT = Bait("private.mp4", "http://127.0.0.1:9/private.mp4", "/nowhere/socket")
 QUICK_CPU_S = 2.0
 SMALL_BYTES = 512 << 20
 
-ALLOWED = "; allowed are mov, matroska, avi, mpegts"
+ALLOWED = "; containers allows mov, matroska, avi, mpegts (mov is mp4 too)"
 KINDS = {
     "HLS": "it is an HLS playlist",
     "DASH": "it is a DASH manifest",
@@ -221,8 +221,11 @@ def test_twelve_frames_played_five_thousand_times_by_an_edit_list_are_refused_be
         (SourceRules(max_pixels=64 * 48 - 1), "its frames of 64x48 have more pixels than the 3071 "),
         (SourceRules(max_duration_s=0.4), "it lasts 0.5 s, more than the 0.4 "),
         (SourceRules(max_bytes=1000), r"it has \d+ bytes, more than the 1000 "),
-        (SourceRules(containers=("matroska",)), "it is a file of the container mov; allowed are matroska"),
-        (SourceRules(codecs=("vp9",)), "its video is h264; allowed are vp9"),
+        (
+            SourceRules(containers=("matroska",)),
+            "it is a file of the container mov; containers allows matroska ",
+        ),
+        (SourceRules(codecs=("vp9",)), "its video is h264; codecs allows vp9"),
         (SourceRules(max_streams=0), "it could not be probed: it has 1 streams, more than the 0 "),
     ],
 )
@@ -247,7 +250,7 @@ def test_a_codec_that_nobody_asked_for_is_not_opened(
     name: str, encode: tuple[str, ...], codec: str, make_clip: MakeClip, decode: DecodeClip, tmp_path: Path
 ) -> None:
     content = make_clip(tmp_path / "made" / name, encode=(*encode, "-threads", "1")).read_bytes()
-    assert refusal(decode, tmp_path / name, content).startswith(f"its video is {codec}; allowed are h264, ")
+    assert refusal(decode, tmp_path / name, content).startswith(f"its video is {codec}; codecs allows h264, ")
 
 
 def test_an_unknown_codec_is_refused_for_that(clip: bytes, decode: DecodeClip, tmp_path: Path) -> None:

@@ -31,12 +31,12 @@ RULES = SourceRules()
         (
             SourceRules(codecs=("h264",)),
             SourceRules(codecs=("hevc", "vp9")),
-            "its video is h264; allowed are hevc, vp9",
+            "its video is h264; codecs allows hevc, vp9",
         ),
         (
             SourceRules(containers=("mov",)),
             SourceRules(containers=("avi", "mpegts")),
-            "it is a file of the container mov; allowed are avi, mpegts",
+            "it is a file of the container mov; containers allows avi, mpegts",
         ),
         (SourceRules(max_bytes=1 << 20), SourceRules(max_bytes=99), "more than the 99 that max_source_gib allows"),
     ],
@@ -105,7 +105,7 @@ def test_each_container_is_known_by_its_content_under_any_name(
 def test_what_is_no_video_is_named_before_any_tool_sees_it(content: bytes, kind: str, tmp_path: Path) -> None:
     upload = tmp_path / "clip.mp4"
     upload.write_bytes(content)
-    with pytest.raises(ClipUnusable, match=f"^it is {kind}; allowed are mov, matroska, avi, mpegts$"):
+    with pytest.raises(ClipUnusable, match=f"^it is {kind}; containers allows mov, matroska, avi, mpegts "):
         open_source(upload, RULES)
 
 
