@@ -19,7 +19,7 @@ from frnr_assets.corpus.manifests.entries import manifest_files
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.publish import CorpusInvalid
 from frnr_assets.doctor import examine
-from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR, extract, extras_of, failures_of, tables_of
+from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR, extract, extras_of, failures_of, frames_of, tables_of
 from frnr_assets.media.process import ToolError
 from frnr_assets.settings import Settings, SettingsError, in_words, load_settings
 from frnr_assets.words import harmless
@@ -208,9 +208,8 @@ def _extract(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"--output {arguments.output}: it can end in {' or '.join(SUFFIXES)}")
     settings = _settings(arguments)
     dataset = _dataset(arguments, settings)
-    written = {
-        path.resolve() for path in (arguments.output, failures_of(arguments.output), extras_of(arguments.output))
-    }
+    output = arguments.output
+    written = {path.resolve() for path in (output, failures_of(output), extras_of(output), frames_of(output))}
     if written & {manifest.resolve() for manifest, _ in manifest_files(dataset)}:
         raise SettingsError(f"--output {arguments.output}: it, or a file beside it, would be written over the input")
     if arguments.output.is_dir():

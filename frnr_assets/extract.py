@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from frnr_assets.corpus.backlog import backlog
 from frnr_assets.corpus.dataset import Dataset
-from frnr_assets.corpus.export import export, write_json_lines
+from frnr_assets.corpus.export import export, export_frame_scores, write_json_lines
 from frnr_assets.corpus.ingest import ingest
 from frnr_assets.corpus.keys import source_key
 from frnr_assets.corpus.locks import locked
@@ -94,7 +94,12 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
         output.parent.mkdir(parents=True, exist_ok=True)
         ingest([dataset], tables, settings.allowed_roots)
         with open_engine(
-            tables, tools, compute, keep_encodes=settings.keep_encodes, keep_reference=settings.keep_reference
+            tables,
+            tools,
+            compute,
+            keep_encodes=settings.keep_encodes,
+            keep_reference=settings.keep_reference,
+            per_frame_scores=settings.per_frame_scores,
         ) as engine:
             try:
                 set_aside = 0 if retry_quarantined else len(backlog(tables, settings.recipe()).quarantined)
@@ -126,6 +131,11 @@ def extras_of(output: Path) -> Path:
     return output.with_suffix(".extra_features.parquet")
 
 
+def frames_of(output: Path) -> Path:
+    """Return the file of the scores of every frame beside an output."""
+    return output.with_suffix(".frames.parquet")
+
+
 def _write(
     rows: pl.DataFrame,
     failures: list[dict[str, Any]],
@@ -146,6 +156,10 @@ def _write(
         write_parquet(_extras(tables, rows, settings).to_arrow(), extras_of(output))
     else:
         extras_of(output).unlink(missing_ok=True)
+    if settings.per_frame_scores:
+        export_frame_scores(rows, tables.frame_scores, frames_of(output), sweep=settings.crf_sweep)
+    else:
+        frames_of(output).unlink(missing_ok=True)
 
 
 def tables_of(dataset: Dataset, settings: Settings) -> Tables:

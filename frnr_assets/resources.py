@@ -128,6 +128,7 @@ class TablesResource(dg.ConfigurableResource["TablesResource"]):
     encode_dir: str | None = Field(None, description="Folder of the kept encodes; empty for one in the data root.")
     keep_encodes: bool = Field(description="Keep the encodes.")
     keep_reference: str | None = Field(description="Keep the references: yuv (raw) or ffv1 (lossless); empty for not.")
+    per_frame_scores: bool = Field(description="Keep the scores of every frame, in a table of their own.")
 
     def tables(self) -> Tables:
         """Return the tables under the data root."""
@@ -201,6 +202,7 @@ class Workshop:
                 self.compute.open,
                 keep_encodes=self.tables.keep_encodes,
                 keep_reference=self.tables.kept_format(),
+                per_frame_scores=self.tables.per_frame_scores,
             ) as engine:
                 yield engine
         except ToolError as error:
@@ -259,6 +261,7 @@ def resources_from(settings: Settings) -> dict[str, dg.ResourceDefinition]:
             encode_dir=None if settings.encode_dir is None else str(settings.encode_dir),
             keep_encodes=settings.keep_encodes,
             keep_reference=settings.keep_reference,
+            per_frame_scores=settings.per_frame_scores,
         ),
         "compute": ComputeResource(cores=settings.cores, memory_gib=settings.memory_gib),
     }

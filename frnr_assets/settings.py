@@ -115,6 +115,9 @@ class Settings(BaseModel):
     extra_features: tuple[str, ...] = Field(
         (), description=f"features for a table of their own: {', '.join(EXTRA_FEATURES)}"
     )
+    per_frame_scores: bool = Field(
+        default=False, description="keep VMAF and the canonical-6 of every frame, in a table of their own"
+    )
 
     keep_encodes: bool = Field(default=False, description="keep the encodes")
     encode_dir: Path | None = Field(None, description="folder for them; default: encodes in data_root")
@@ -217,6 +220,7 @@ class Settings(BaseModel):
             sample_clip_seconds=self.sample_clip_seconds,
             extra_features=vmaf.extra_features,
             conditions=self.tools().conditions,
+            per_frame_scores=self.per_frame_scores,
         )
 
 

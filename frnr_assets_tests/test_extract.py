@@ -16,7 +16,7 @@ import pytest
 
 from frnr_assets.adapter import CORPUS_ROW_KEYS, PROVENANCE_KEYS
 from frnr_assets.media.ffmpeg import FFmpeg
-from frnr_assets.vocabulary import CAVEAT
+from frnr_assets.vocabulary import CANONICAL6_FEATURES, CAVEAT
 from frnr_assets_tests.assets.tool_wrapper import processes_of
 from frnr_assets_tests.conftest import MakeClip
 from frnr_assets_tests.extraction import (
@@ -263,6 +263,27 @@ def test_extra_features_are_a_file_of_their_own(done: Done, make_project: MakePr
     assert extras["mean"].is_between(10, 100).all()
     assert extras["std"].is_between(0, 50).all()
     assert measurements(project.rows()) == measurements(done.rows), "the contract has no column for them"
+
+
+def test_frames_are_a_file_of_their_own_and_go_when_nobody_asks_for_them(
+    done: Done, make_project: MakeProject, tmp_path: Path
+) -> None:
+    project = make_project(tmp_path, done.project)
+    finished = project.run("--per-frame-scores")
+    assert finished.returncode == 0, finished.stderr
+    path = tmp_path / "rows.frames.parquet"
+    cells = pl.read_parquet(path)
+    cell = ["src", "src_sha256", "encoder", "preset", "crf"]
+    assert cells.columns == [*cell, "vmaf", *CANONICAL6_FEATURES]
+    assert cells.select(cell).rows() == [tuple(row[name] for name in cell) for row in done.rows], "in their order"
+    assert cells["vmaf"].list.mean().to_list() == pytest.approx([row["vmaf_score"] for row in done.rows], rel=1e-6)
+    metadata = pq.read_schema(path).metadata or {}
+    assert metadata[b"caveat"].decode() == CAVEAT
+    assert measurements(project.rows()) == measurements(done.rows), "the contract has no column for them"
+    assert project.wrapper.encodes == CELLS
+    assert project.run().returncode == 0
+    assert project.wrapper.encodes == CELLS
+    assert not path.exists()
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ def test_every_value_of_the_file_is_used(tmp_path: Path) -> None:
         vmaf_path = "tools/vmaf"
         vmaf_args = ["--threads", "2"]
         extra_features = ["psnr", "cambi"]
+        per_frame_scores = true
         encode_dir = "/archive/encodes"
         scratch_dir = "fast/scratch"
         cores = 3
@@ -99,6 +100,8 @@ def test_every_value_of_the_file_is_used(tmp_path: Path) -> None:
     assert [model.name for model in vmaf.models.models] == ["vmaf_4k_v0.6.1"]
     assert vmaf.tool == VmafTool(str(tmp_path / "tools/vmaf"), ("--threads", "2"))
     assert vmaf.extra_features == ("psnr", "cambi")
+    assert settings.per_frame_scores
+    assert settings.recipe().per_frame_scores
     assert (settings.encode_dir, settings.scratch_dir) == (Path("/archive/encodes"), tmp_path / "fast/scratch")
     assert (settings.cores, settings.memory_gib) == (3, 1.5)
     assert (settings.tool_base_seconds, settings.tool_seconds_per_megapixel) == (10.0, 0.25)

@@ -75,7 +75,8 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                     "The rows: each distortion scored against its reference with VMAF and the canonical-6 features "
                     "(adm2, vif_scale0..3, motion2). A materialized partition is one complete, durable row, or a "
                     "cell of a clip in quarantine, which has none. Features beyond these (extra_features) are in the "
-                    "table tables/extra_features of the data root."
+                    "table tables/extra_features of the data root, and the scores of every frame (per_frame_scores) in "
+                    "tables/frame_scores."
                 ),
                 owners=OWNERS,
                 kinds={"vmaf", "parquet"},

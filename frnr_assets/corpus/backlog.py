@@ -24,6 +24,7 @@ class Recipe:
         sample_clip_seconds: how much of a clip was encoded and scored, its centre; 0 for all.
         extra_features: names of ``EXTRA_FEATURES`` that were computed as well.
         conditions: the settings under which a clip may be found unusable, as a hash.
+        per_frame_scores: whether the scores of every frame were kept.
     """
 
     sweep: tuple[int, ...]
@@ -34,6 +35,7 @@ class Recipe:
     sample_clip_seconds: float = 0.0
     extra_features: tuple[str, ...] = ()
     conditions: str = ""
+    per_frame_scores: bool = False
 
     def clip_mode(self) -> pl.Expr:
         """Return the clip mode of a reference's rows; one that is not longer than the sample is taken whole."""
@@ -105,6 +107,8 @@ def backlog(tables: Tables, recipe: Recipe) -> Backlog:
     lacking = usable.join(measured, on=["clip", "src_sha256", "clip_mode"], how="anti")
     if recipe.extra_features:
         lacking = pl.concat([lacking, _lacking_extras(usable, rows, tables, recipe)]).unique("clip")
+    if recipe.per_frame_scores:
+        lacking = pl.concat([lacking, _lacking_frames(usable, rows, tables, recipe)]).unique("clip")
     return Backlog(
         to_decode=frozenset(there.join(current, on="clip", how="anti")["clip"]),
         to_measure=frozenset(lacking["clip"]),
@@ -121,6 +125,15 @@ def _lacking_extras(usable: pl.DataFrame, rows: pl.DataFrame, tables: Tables, re
     counted = found.group_by("clip", "src_sha256").agg(pl.len().alias("values"))
     judged = usable.join(counted, on=["clip", "src_sha256"], how="left")
     return judged.filter(pl.col("values").fill_null(0) < recipe.extra_values()).select(usable.columns)
+
+
+def _lacking_frames(usable: pl.DataFrame, rows: pl.DataFrame, tables: Tables, recipe: Recipe) -> pl.DataFrame:
+    """Return the usable clips of whose rows some lack the scores of their frames."""
+    there = tables.frame_scores.read(columns=["identity"])
+    found = rows.join(there, on=["clip", "identity"], how="semi")
+    counted = found.group_by("clip", "src_sha256").agg(pl.col("crf").n_unique())
+    complete = counted.filter(pl.col("crf") == len(recipe.sweep))
+    return usable.join(complete, on=["clip", "src_sha256"], how="anti")
 
 
 def blocks(

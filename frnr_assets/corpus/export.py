@@ -2,18 +2,21 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 
 from frnr_assets.corpus.findings import row_errors
 from frnr_assets.corpus.publish import CorpusInvalid, file_metadata
-from frnr_assets.corpus.schema import ROW_SCHEMA
-from frnr_assets.corpus.store import replacing, write_parquet
+from frnr_assets.corpus.schema import FRAME_COLUMNS, FRAME_SCORES_SCHEMA, ROW_SCHEMA
+from frnr_assets.corpus.store import PartTable, replacing, write_parquet, write_parquet_pieces
 
 SUFFIXES = (".jsonl", ".parquet")
 _BATCH_ROWS = 10_000
+# What finds the row of a cell: the same columns are in both files.
+_CELL = ("src", "src_sha256", "encoder", "preset", "crf")
 # What JSON need not escape, and a terminal acts on when somebody looks into the file.
 _UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -44,6 +47,35 @@ def export(rows: pl.DataFrame, path: Path, *, sweep: Sequence[int], mos_scale: t
         write_json_lines((row for batch in batches for row in batch.to_pylist()), path)
     else:
         raise ValueError(f"{path} ends in neither {' nor '.join(SUFFIXES)}")
+
+
+def export_frame_scores(rows: pl.DataFrame, frame_scores: PartTable, path: Path, *, sweep: Sequence[int]) -> None:
+    """Write the scores of every frame of rows to one Parquet file, durably and at once.
+
+    It has one row for each cell, in the order of ``rows``, with ``src``, ``src_sha256``, ``encoder``, ``preset``,
+    ``crf`` and a list of float32 for VMAF and each of the canonical-6, an element a frame. Cells whose frames were not
+    kept are left out.
+
+    Args:
+        rows: of the table of feature rows.
+        frame_scores: the table that has the frames.
+        path: the file.
+        sweep: the configured CRFs, for the file metadata.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; the file is as it was.
+    """
+    fields = [*(ROW_SCHEMA.field(name) for name in _CELL), *(FRAME_SCORES_SCHEMA.field(name) for name in FRAME_COLUMNS)]
+    schema = pa.schema(fields).with_metadata(file_metadata(rows, sweep))
+
+    def pieces() -> Iterator[pa.Table]:
+        # Not all at once: for a large dataset they take more memory than there is.
+        for some in rows.iter_slices(_BATCH_ROWS):
+            found = frame_scores.read(pl.col("clip").is_in(some["clip"].unique().to_list()))
+            cells = some.select("clip", "identity", "src").join(found, on=["clip", "identity"], maintain_order="left")
+            yield cells.select(schema.names).to_arrow().cast(schema)
+
+    write_parquet_pieces(pieces(), schema, path)
 
 
 def write_json_lines(rows: Iterable[dict[str, object]], path: Path) -> None:

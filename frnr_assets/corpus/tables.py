@@ -16,6 +16,8 @@ from frnr_assets.corpus.schema import (
     EXTRA_FEATURES_SCHEMA,
     FEATURE_ROWS_KEY,
     FEATURE_ROWS_SCHEMA,
+    FRAME_SCORES_KEY,
+    FRAME_SCORES_SCHEMA,
     REFERENCES_KEY,
     REFERENCES_SCHEMA,
     REJECTS_SCHEMA,
@@ -56,6 +58,11 @@ class Tables:
     def extra_features(self) -> PartTable:
         """What was asked for beyond the contract, by clip, encoder, preset, CRF and feature."""
         return PartTable(self.root / "tables" / "extra_features", EXTRA_FEATURES_SCHEMA, EXTRA_FEATURES_KEY)
+
+    @property
+    def frame_scores(self) -> PartTable:
+        """VMAF and canonical-6 of every frame, where they were asked for, by clip, encoder, preset and CRF."""
+        return PartTable(self.root / "tables" / "frame_scores", FRAME_SCORES_SCHEMA, FRAME_SCORES_KEY)
 
     @property
     def corpus(self) -> Path:

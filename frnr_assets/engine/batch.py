@@ -1,7 +1,7 @@
 """Batches: references decoded and cells measured, each durable before it is reported."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,19 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from frnr_assets.corpus.places import look_at
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.engine.attempts import AttemptLog
 from frnr_assets.engine.encodes import EncodeShelf
 from frnr_assets.engine.outcomes import CellDone, CellOutcome, CellQuarantined, Clip, ReferenceDone, ReferenceFailed
+from frnr_assets.engine.reuse import RowsByIdentity, known_rows, of_clips
 from frnr_assets.engine.rows import (
     cell_identity,
     encode_identity,
     extra_feature_rows,
     feature_row,
     fingerprint_of,
+    frame_scores_row,
     is_current,
     quarantine_row,
     reference_identity,
@@ -46,8 +46,6 @@ _DECODE_MEMORY_BYTES = encode_memory_bytes(1920 * 1080 * 3 // 2, DEFAULT_PRESET)
 # Reused cells that are recorded between two looks at what the cores have finished.
 _DECIDED_AT_ONCE = 20
 
-_RowsByIdentity = Mapping[tuple[str, str], Mapping[str, Any]]
-
 
 def _nothing() -> None:
     pass
@@ -63,6 +61,7 @@ class Engine:
         pool: cores and memory.
         keep_encodes: keep encodes on a shelf, and score from it.
         keep_reference: keep the decoded references in this format; None for not.
+        per_frame_scores: keep the scores of every frame, in a table of their own.
     """
 
     tables: Tables
@@ -70,6 +69,7 @@ class Engine:
     pool: WorkPool
     keep_encodes: bool = False
     keep_reference: KeptFormat | None = None
+    per_frame_scores: bool = False
 
     def decode_references(
         self, clips: Sequence[Clip], *, waiting: Callable[[], None] = _nothing
@@ -86,7 +86,7 @@ class Engine:
         Raises:
             OSError: the disk is full or the table cannot be written; what was yielded is durable.
         """
-        known = {row["clip"]: row for row in self.tables.references.read(_of(clips)).iter_rows(named=True)}
+        known = {row["clip"]: row for row in self.tables.references.read(of_clips(clips)).iter_rows(named=True)}
         attempts = AttemptLog(self.tables, (clip.key for clip in clips))
         by_key = {clip.key: clip for clip in clips}
         with self._scratch() as scratch:
@@ -190,9 +190,13 @@ class Engine:
         Raises:
             OSError: the disk is full or the table cannot be written; what was yielded is durable.
         """
-        facts = {row["clip"]: row for row in self.tables.references.read(_of(cells)).iter_rows(named=True)}
+        facts = {row["clip"]: row for row in self.tables.references.read(of_clips(cells)).iter_rows(named=True)}
         attempts = AttemptLog(self.tables, (clip.key for clip in cells))
-        known = None if recompute else self._known_rows(cells)
+        known = (
+            None
+            if recompute
+            else known_rows(self.tables, cells, self.toolchain.vmaf, per_frame_scores=self.per_frame_scores)
+        )
         requests: list[SweepRequest] = []
         decided: list[CellOutcome] = []
         unmeasured: set[str] = set()
@@ -213,16 +217,10 @@ class Engine:
                 failed = [
                     self._judged(cell, facts[cell.clip], attempts) for cell in batch if isinstance(cell, CellFailed)
                 ]
-                rows = [self._row(cell, by_key[cell.clip], run_id) for cell in batch if isinstance(cell, CellMeasured)]
-                extras = [
-                    row
-                    for cell in batch
-                    if isinstance(cell, CellMeasured)
-                    for row in extra_feature_rows(cell, self.toolchain)
-                ]
+                measured = [cell for cell in batch if isinstance(cell, CellMeasured)]
+                rows = [self._row(cell, by_key[cell.clip], run_id) for cell in measured]
                 # Before the rows: a cell with a row is not measured again.
-                if extras:
-                    self.tables.extra_features.append(extras)
+                self._record_beside_the_rows(measured)
                 if rows:
                     self.tables.feature_rows.append(rows)
                 yield from failed
@@ -232,6 +230,14 @@ class Engine:
                     raise disk_full(scratch)
             yield from decided
         attempts.worked(request.clip for request in requests if request.clip not in unmeasured)
+
+    def _record_beside_the_rows(self, cells: Sequence[CellMeasured]) -> None:
+        """Record what was asked for of cells beyond the contract."""
+        extras = [row for cell in cells for row in extra_feature_rows(cell, self.toolchain)]
+        if extras:
+            self.tables.extra_features.append(extras)
+        if cells and self.per_frame_scores:
+            self.tables.frame_scores.append([frame_scores_row(cell, self.toolchain) for cell in cells])
 
     def _judged(self, cell: CellFailed, facts: Mapping[str, Any], attempts: AttemptLog) -> CellOutcome:
         """Count a failed cell, and put its clip into quarantine when it has failed too often."""
@@ -266,7 +272,7 @@ class Engine:
                 raise
 
     def _what_is_missing(
-        self, clip: Clip, crfs: Sequence[int], facts: Mapping[str, Any] | None, known: _RowsByIdentity | None
+        self, clip: Clip, crfs: Sequence[int], facts: Mapping[str, Any] | None, known: RowsByIdentity | None
     ) -> tuple[Sequence[CellOutcome], SweepRequest | None]:
         """Sort the cells of a clip into those decided already and those to measure; with no known rows, all."""
         try:
@@ -328,23 +334,6 @@ class Engine:
         rules, encoder = self.toolchain.rules, self.toolchain.settings.encoder
         return replace(reference, working=working_format(reference.probe, encoder, rules.min_side))
 
-    def _known_rows(self, cells: Iterable[Clip]) -> _RowsByIdentity:
-        """Return the rows that are there, with all extra features that are wanted now."""
-        rows = self.tables.feature_rows.read(_of(cells)).iter_rows(named=True)
-        known = {(row["clip"], row["identity"]): row for row in rows}
-        vmaf = self.toolchain.vmaf
-        if not vmaf.extra_features:
-            return known
-        there: dict[tuple[str, str], set[str]] = {}
-        extras = self.tables.extra_features.read(_of(cells), columns=["identity"])
-        for clip, identity, feature in extras.select("clip", "identity", "feature").iter_rows():
-            there.setdefault((clip, identity), set()).add(feature)
-        return {
-            key: row
-            for key, row in known.items()
-            if there.get(key, set()).issuperset(vmaf.extra_columns(row["width"], row["height"]))
-        }
-
 
 class _ClipQuarantinedError(Exception):
     pass
@@ -358,10 +347,6 @@ def _provenance(clip: Clip, shelved: Distortion | None) -> dict[str, Any]:
         "nr_mos": clip.mos,
         "encode_path": str(shelved.path) if shelved else "",
     }
-
-
-def _of(clips: Iterable[Clip]) -> pl.Expr:
-    return pl.col("clip").is_in([clip.key for clip in clips])
 
 
 def _decoded(future: Future[ReferenceDone | ReferenceFailed]) -> Step[ReferenceDone | ReferenceFailed]:

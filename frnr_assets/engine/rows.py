@@ -164,19 +164,29 @@ def feature_row(
 
 def extra_feature_rows(cell: CellMeasured, toolchain: Toolchain) -> list[dict[str, Any]]:
     """Return the rows of a measured cell in the table of extra features."""
-    settings = toolchain.settings
-    made_from = {
-        "clip": cell.clip,
-        "encoder": settings.encoder.name,
-        "preset": settings.preset,
-        "crf": cell.crf,
-        "identity": cell_identity(cell.reference, cell.crf, toolchain),
-        "src_sha256": cell.reference.fingerprint.sha256,
-    }
+    made_from = _made_from(cell, toolchain)
     return [
         {**made_from, "feature": name, "mean": mean, "std": std}
         for name, (mean, std) in cell.score.extra_moments().items()
     ]
+
+
+def frame_scores_row(cell: CellMeasured, toolchain: Toolchain) -> dict[str, Any]:
+    """Return the row of a measured cell in the table of the frames' scores."""
+    frames = {"vmaf": cell.score.vmaf, **cell.score.features}
+    return {**_made_from(cell, toolchain), **{name: list(values) for name, values in frames.items()}}
+
+
+def _made_from(cell: CellMeasured, toolchain: Toolchain) -> dict[str, Any]:
+    """Return which feature row it is that a row of another table belongs to."""
+    return {
+        "clip": cell.clip,
+        "encoder": toolchain.settings.encoder.name,
+        "preset": toolchain.settings.preset,
+        "crf": cell.crf,
+        "identity": cell_identity(cell.reference, cell.crf, toolchain),
+        "src_sha256": cell.reference.fingerprint.sha256,
+    }
 
 
 def reference_row(

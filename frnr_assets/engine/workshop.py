@@ -49,6 +49,7 @@ def open_engine(
     *,
     keep_encodes: bool = False,
     keep_reference: KeptFormat | None = None,
+    per_frame_scores: bool = False,
 ) -> Iterator[Engine]:
     """Check the tools and lend an engine.
 
@@ -58,4 +59,11 @@ def open_engine(
     runner = ToolRunner(tools.process)
     toolchain = open_toolchain(tools, runner)
     with compute(runner) as pool:
-        yield Engine(tables, toolchain, pool, keep_encodes=keep_encodes, keep_reference=keep_reference)
+        yield Engine(
+            tables,
+            toolchain,
+            pool,
+            keep_encodes=keep_encodes,
+            keep_reference=keep_reference,
+            per_frame_scores=per_frame_scores,
+        )

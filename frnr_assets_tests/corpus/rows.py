@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
-from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, REFERENCES_SCHEMA, ROW_SCHEMA
+from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA, FRAME_COLUMNS, REFERENCES_SCHEMA, ROW_SCHEMA
 from frnr_assets.corpus.store import to_polars
 
 SWEEP = (18, 23, 28)
@@ -60,6 +60,14 @@ def reference_row(clip: str = "a", **changes: Any) -> dict[str, Any]:
         "tool_output": None,
         **changes,
     }
+
+
+def frame_scores_row(clip: str = "a", crf: int = 18, *, frames: int = 3, **changes: Any) -> dict[str, Any]:
+    """The scores of the frames of a ``feature_row``, as the frame_scores table takes them."""
+    row = feature_row(clip, crf)
+    names = ("clip", "encoder", "preset", "crf", "identity", "src_sha256")
+    scores = {name: [crf + frame / 4 for frame in range(frames)] for name in FRAME_COLUMNS}
+    return {**{name: row[name] for name in names}, **scores, **changes}
 
 
 def corpus_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

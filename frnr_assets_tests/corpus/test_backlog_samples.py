@@ -1,4 +1,4 @@
-"""What is still to be done when clips are sampled, scored with one of two models, or have extra features."""
+"""What is still to be done when clips are sampled, scored with one of two models, or have extra features or frames."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from frnr_assets.corpus.tables import Tables
 from frnr_assets.media.reference import excerpt
 from frnr_assets.settings import Settings
 from frnr_assets.vocabulary import EXTRA_FEATURES, UHD_LINES, UHD_VMAF_MODEL
-from frnr_assets_tests.corpus.rows import SWEEP, feature_row, reference_row
+from frnr_assets_tests.corpus.rows import SWEEP, feature_row, frame_scores_row, reference_row
 from frnr_assets_tests.corpus.test_backlog import CONDITIONS, QUARANTINED, clip_row
 
 SECONDS = 5.0
@@ -285,3 +285,45 @@ class TestExtraFeatures:
             assert clip in backlog(tables, recipe).to_measure
             compute(tables, clip, ("ssim",))
         assert backlog(tables, recipe).complete == len(LENGTHS)
+
+
+class TestFrames:
+    RECIPE = replace(RECIPE, per_frame_scores=True)
+
+    @pytest.mark.parametrize("crfs", [(), SWEEP[1:]], ids=["no cell", "not all CRFs"])
+    def test_a_clip_needs_the_frames_of_every_cell_although_it_has_its_rows(
+        self, tables: Tables, crfs: Sequence[int]
+    ) -> None:
+        decode(tables, "a", "not measured")
+        measure(tables, "a")
+        if crfs:
+            tables.frame_scores.append([frame_scores_row("a", crf) for crf in crfs])
+        assert backlog(tables, self.RECIPE).to_measure == {"a", "not measured"}
+        assert backlog(tables, RECIPE).to_measure == {"not measured"}
+        tables.frame_scores.append([frame_scores_row("a", crf) for crf in SWEEP if crf not in crfs])
+        found = backlog(tables, self.RECIPE)
+        assert found.to_measure == {"not measured"}
+        assert found.complete == 1
+
+    @pytest.mark.parametrize(
+        "of_another",
+        [{"encoder": "libx265"}, {"crf": 51}, {"identity": "another model"}],
+        ids=lambda of: next(iter(of)),
+    )
+    def test_frames_of_other_rows_do_not_count(self, tables: Tables, of_another: dict[str, Any]) -> None:
+        decode(tables, "a")
+        measure(tables, "a")
+        cells = [frame_scores_row("a", crf) for crf in SWEEP]
+        cells[0] |= {"identity": "another", **of_another}
+        tables.frame_scores.append(cells)
+        assert backlog(tables, self.RECIPE).to_measure == {"a"}
+
+    def test_frames_and_extra_features_are_each_missed_alone(self, tables: Tables) -> None:
+        decode(tables, "frames", "features", "both")
+        measure(tables, "frames", "features", "both")
+        tables.frame_scores.append([frame_scores_row(clip, crf) for clip in ("frames", "both") for crf in SWEEP])
+        for clip in ("features", "both"):
+            compute(tables, clip, ("ssim",))
+        found = backlog(tables, replace(self.RECIPE, extra_features=("ssim",)))
+        assert found.to_measure == {"frames", "features"}
+        assert found.complete == 1

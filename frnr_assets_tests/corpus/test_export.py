@@ -12,11 +12,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from frnr_assets.corpus.export import SUFFIXES, export, write_json_lines
+from frnr_assets.corpus.export import SUFFIXES, export, export_frame_scores, write_json_lines
 from frnr_assets.corpus.publish import CorpusInvalid
 from frnr_assets.corpus.schema import ROW_SCHEMA
+from frnr_assets.corpus.tables import Tables
 from frnr_assets.vocabulary import CAVEAT
-from frnr_assets_tests.corpus.rows import MOS_SCALE, SWEEP, corpus_frame, feature_row, stored_frame, sweep_rows
+from frnr_assets_tests.corpus.rows import (
+    MOS_SCALE,
+    SWEEP,
+    corpus_frame,
+    feature_row,
+    frame_scores_row,
+    stored_frame,
+    sweep_rows,
+)
 
 FLOATS = [field.name for field in ROW_SCHEMA if pa.types.is_floating(field.type)]
 OLD = "what was there before\n"
@@ -209,3 +218,20 @@ class TestJsonLines:
         with pytest.raises(ValueError, match="JSON"):
             write_json_lines(rows, path)
         assert_as_before(path)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 100], ids="{} at once".format)
+def test_frames_are_in_the_order_of_the_rows_however_many_are_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("frnr_assets.corpus.export._BATCH_ROWS", at_once)
+    table = Tables(tmp_path).frame_scores
+    # One cell's frames were not kept, and another's are of a row that is not there any more.
+    kept = [frame_scores_row(clip, crf) for clip in ("a", "b", "not asked for") for crf in SWEEP[:-1]]
+    table.append([*kept, frame_scores_row("a", SWEEP[-1], identity="of another model")])
+    export_frame_scores(with_durable(*sweep_rows("b", "a")), table, tmp_path / "rows.frames.parquet", sweep=SWEEP)
+    found = pl.read_parquet(tmp_path / "rows.frames.parquet").rows(named=True)
+    assert [(row["src"], row["crf"]) for row in found] == [
+        (f"/clips/{clip}.mp4", crf) for clip in ("b", "a") for crf in SWEEP[:-1]
+    ]
+    assert [row["vif_scale3"] for row in found] == [[crf, crf + 0.25, crf + 0.5] for crf in SWEEP[:-1]] * 2

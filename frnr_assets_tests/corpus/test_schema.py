@@ -8,6 +8,8 @@ from frnr_assets.corpus.schema import (
     EXTRA_FEATURES_SCHEMA,
     FEATURE_ROWS_KEY,
     FEATURE_ROWS_SCHEMA,
+    FRAME_SCORES_KEY,
+    FRAME_SCORES_SCHEMA,
     PROVENANCE_KEYS,
     REFERENCES_KEY,
     REFERENCES_SCHEMA,
@@ -133,7 +135,8 @@ def test_every_column_has_the_type_that_trainers_expect(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "schema", [ROW_SCHEMA, FEATURE_ROWS_SCHEMA, EXTRA_FEATURES_SCHEMA, CLIPS_SCHEMA, REFERENCES_SCHEMA]
+    "schema",
+    [ROW_SCHEMA, FEATURE_ROWS_SCHEMA, EXTRA_FEATURES_SCHEMA, FRAME_SCORES_SCHEMA, CLIPS_SCHEMA, REFERENCES_SCHEMA],
 )
 def test_every_column_says_what_it_is(schema: pa.Schema) -> None:
     assert [field.name for field in schema if not (field.metadata or {}).get(b"description", b"").strip()] == []
@@ -149,6 +152,7 @@ def test_a_recorded_row_holds_the_whole_contract_as_it_will_be_published() -> No
     [
         (FEATURE_ROWS_SCHEMA, FEATURE_ROWS_KEY),
         (EXTRA_FEATURES_SCHEMA, EXTRA_FEATURES_KEY),
+        (FRAME_SCORES_SCHEMA, FRAME_SCORES_KEY),
         (REFERENCES_SCHEMA, REFERENCES_KEY),
     ],
 )

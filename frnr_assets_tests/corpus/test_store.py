@@ -17,9 +17,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from frnr_assets.corpus import store
-from frnr_assets.corpus.schema import FEATURE_ROWS_KEY, FEATURE_ROWS_SCHEMA, REFERENCES_KEY, REFERENCES_SCHEMA
-from frnr_assets.corpus.store import FileTable, PartTable
-from frnr_assets_tests.corpus.rows import feature_row, reference_row, sweep_rows
+from frnr_assets.corpus.schema import (
+    FEATURE_ROWS_KEY,
+    FEATURE_ROWS_SCHEMA,
+    FRAME_SCORES_SCHEMA,
+    REFERENCES_KEY,
+    REFERENCES_SCHEMA,
+)
+from frnr_assets.corpus.store import LONG_ROWS_IN_A_GROUP, FileTable, PartTable
+from frnr_assets.corpus.tables import Tables
+from frnr_assets_tests.corpus.rows import feature_row, frame_scores_row, reference_row, sweep_rows
 
 ROWS_AT_ONCE = 3
 
@@ -292,6 +299,29 @@ def test_an_incomplete_row_is_refused_whichever_column_it_lacks(table: PartTable
     assert not list(tmp_path.rglob("*.parquet"))
 
 
+@pytest.mark.parametrize("values", [[95.5, "95.5"], [True], [None], 95.5, (95.5,), "95.5", [[95.5]], None], ids=ascii)
+def test_frames_that_are_no_list_of_numbers_are_refused_and_nothing_is_written(tmp_path: Path, values: Any) -> None:
+    table = Tables(tmp_path).frame_scores
+    with pytest.raises((pa.ArrowException, ValueError)):
+        table.append([frame_scores_row(), frame_scores_row("bad", vmaf=values)])
+    assert table.read().is_empty()
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_frames_come_back_as_they_were_recorded_also_after_a_compaction(tmp_path: Path) -> None:
+    table = Tables(tmp_path).frame_scores
+    # More cells than there are in a row group; clips of different lengths, one without frames, whole numbers too.
+    rows = [frame_scores_row(f"{number:04}", frames=number % 7) for number in range(LONG_ROWS_IN_A_GROUP + 10)]
+    rows[1]["vmaf"] = [97, 0.25]
+    table.append(rows[:-1])
+    table.append(rows[-1:])
+    for _ in range(2):
+        assert table.read().drop("recorded_ns").rows(named=True) == rows
+        assert table.read(pl.col("clip") == "0003").rows(named=True)[0]["motion2"] == rows[3]["motion2"]
+        table.compact()
+    assert [schema.equals(FRAME_SCORES_SCHEMA) for schema in table.schemas()] == [True]
+
+
 def test_what_an_unfinished_write_left_behind_is_never_read(table: PartTable, tmp_path: Path) -> None:
     table.append([feature_row("a")])
     (part,) = _parts(tmp_path)
@@ -428,7 +458,7 @@ def test_a_kill_at_any_moment_loses_no_row_that_was_reported(tmp_path: Path) -> 
 
 
 # The steps of a durable write, each of which the process may not live to see.
-@pytest.mark.parametrize("step", ["pq.write_table", "sync", "os.fsync", "Path.replace", "Path.unlink"])
+@pytest.mark.parametrize("step", ["pq.ParquetWriter", "sync", "os.fsync", "Path.replace", "Path.unlink"])
 def test_a_kill_while_compacting_loses_no_row(tmp_path: Path, step: str) -> None:
     folder = tmp_path / "rows"
     for number in range(4):
