@@ -1,5 +1,6 @@
 """The two things a newcomer does first: the demo, and opening Dagster on the checkout."""
 
+import os
 import re
 import subprocess
 import sys
@@ -68,6 +69,25 @@ def test_the_readme_reads_the_corpus_as_it_says(
 ) -> None:
     monkeypatch.chdir(demo[0])
     exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - the README's own lines are what is tested
+
+
+def test_the_corpus_trains_a_regressor_as_the_readme_says(demo: tuple[Path, str]) -> None:
+    (command,) = re.findall(r"^\.venv/bin/(python examples/.*)$", README, re.MULTILINE)
+    python, script, *rows = command.split()
+    done = subprocess.run(
+        [Path(sys.executable).with_name(python), CHECKOUT / script, *rows],
+        cwd=demo[0],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    _, regressor, baseline = (line.split() for line in done.stdout.splitlines())
+    counts = ["true", str(5 * len(DEMO_CLIPS)), str(len(DEMO_CLIPS)), str(len(DEMO_CLIPS))]
+    assert regressor[:4] == baseline[:4] == counts
+    assert float(regressor[-3]) > float(baseline[-3]), "PLCC"
+    assert float(regressor[-1]) < float(baseline[-1]), "RMSE"
 
 
 @pytest.mark.parametrize(("table", "model"), [(0, Settings), (1, Dataset), (2, Automation)])
