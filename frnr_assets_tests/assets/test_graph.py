@@ -160,6 +160,15 @@ def test_cells_show_as_stale_when_a_setting_of_their_identity_changes(
     assert resolver.get_status(DECODED_REFERENCE, "bars") == StaleStatus.FRESH
 
 
+def test_frames_that_are_asked_for_later_come_to_stand_beside_the_same_rows(project: Project) -> None:
+    project.run_everything()
+    before = project.tables.feature_rows.read()
+    assert project.with_settings(per_frame_scores=True).run(CELLS, first="bars|23", last="broken|38").success
+    assert project.tables.frame_scores.read()["identity"].to_list() == before["identity"].to_list()
+    values = ["clip", "crf", "identity", "vmaf_score", *(f"{feature}_mean" for feature in CANONICAL6_FEATURES)]
+    assert project.tables.feature_rows.read().select(values).equals(before.select(values))
+
+
 def test_a_new_clip_becomes_a_partition_and_the_old_ones_stay(project: Project) -> None:
     project.run(INGEST)
     (project.clips / "new.mp4").write_bytes(b"not looked into yet")
