@@ -120,9 +120,9 @@ def judge(rows: pl.DataFrame, folds: int | None = None) -> Iterator[Judgement]:
         sources = stratum["src"].n_unique()
         parts = folds or (sources if sources <= MOST_FOLDS_BY_DEFAULT else FOLDS_OF_MANY)
         if sources < max(parts, 2):
-            need = f"{max(parts, 2)} are needed; give more rows or fewer folds"
             raise RowsUnusable(
-                f"the rows with fr_from_nr {str(from_nr).lower()} are of {sources} source(s), and {need}"
+                f"with fr_from_nr {str(from_nr).lower()} the number of sources is {sources}, and {max(parts, 2)} are "
+                "needed; give more rows or fewer folds"
             )
         predicted = _predictions(stratum, parts)
         yield Judgement(

@@ -105,7 +105,10 @@ def test_rows_are_read_as_the_platform_writes_them(tmp_path: Path, form: str) ->
         ("", "neither Parquet nor JSON Lines"),
         (json.dumps({"src": "a.mp4", "crf": 18}), "no column fr_from_nr, adm2_mean"),
         (json.dumps({**made_rows(1).row(0, named=True), "adm2_mean": None}), "some rows have no adm2_mean"),
-        (json.dumps(made_rows(1).row(0, named=True)), "fr_from_nr true are of 1 source"),
+        (
+            json.dumps(made_rows(1).row(0, named=True)),
+            "with fr_from_nr true the number of sources is 1, and 2 are needed",
+        ),
     ],
     ids=["no file", "no JSON", "empty", "no column", "no value", "one source"],
 )
@@ -123,5 +126,5 @@ def test_rows_that_cannot_be_used_are_a_sentence(
 
 
 def test_more_folds_than_sources_are_refused() -> None:
-    with pytest.raises(RowsUnusable, match=r"of 3 source.*5 are needed"):
+    with pytest.raises(RowsUnusable, match=r"is 3, and 5 are needed"):
         list(judge(made_rows(3), 5))

@@ -13,7 +13,6 @@ from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.batch import Engine
 from frnr_assets.engine.outcomes import CellDone, Clip
 from frnr_assets.media.vmaf import vmaf_settings
-from frnr_assets.vocabulary import CANONICAL6_FEATURES
 from frnr_assets_tests.conftest import MakeClip
 from frnr_assets_tests.engine.test_extra_features import contract, decode, measure, outcomes
 
@@ -55,15 +54,11 @@ def test_means_and_deviations_of_a_row_are_those_of_its_frames(asked: Engine, cl
     assert fmean(cells[0]["vmaf"]) > fmean(cells[1]["vmaf"])
 
 
-def test_frames_say_which_row_they_belong_to(asked: Engine, clip: Clip) -> None:
+def test_frames_say_which_row_they_belong_to_and_are_kept_in_single_precision(asked: Engine, clip: Clip) -> None:
     rows = [cell.row for cell in measure(asked, clip)]
     cells = asked.tables.frame_scores.read().to_dicts()
     for name in ("clip", "encoder", "preset", "crf", "identity", "src_sha256"):
         assert [cell[name] for cell in cells] == [row[name] for row in rows]
-
-
-def test_the_table_on_disk_has_single_precision(asked: Engine, clip: Clip) -> None:
-    measure(asked, clip)
     assert [schema.equals(FRAME_SCORES_SCHEMA) for schema in asked.tables.frame_scores.schemas()] == [True]
     assert asked.tables.frame_scores.read().schema["adm2"] == pl.List(pl.Float32)
 
@@ -99,11 +94,3 @@ def test_frames_of_a_row_that_another_model_replaced_are_not_taken_for_those_of_
     done: list[CellDone] = measure(replace(asked, toolchain=other), clip)
     assert outcomes(done) == {"done"}
     assert asked.tables.frame_scores.read()["identity"].to_list() == [cell.row["identity"] for cell in done]
-
-
-def test_a_frames_features_stand_under_their_own_names(asked: Engine, clip: Clip) -> None:
-    (cell,) = measure(asked, clip, crfs=CRFS[:1])
-    frames = asked.tables.frame_scores.read().row(0, named=True)
-    for name in CANONICAL6_FEATURES:
-        others = [other for other in CANONICAL6_FEATURES if other != name]
-        assert all(fmean(frames[name]) != pytest.approx(cell.row[f"{other}_mean"], rel=1e-5) for other in others)
