@@ -12,11 +12,12 @@ from pathlib import Path
 from bench.batch import batch_figures, make_clips, memory_figures
 from bench.ingestion import ingestion_figures
 from bench.measure import Figure
+from bench.report import report_figures
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.media.process import ToolRunner
 from frnr_assets.media.toolchain import open_ffmpeg
 
-PARTS = ("batch", "memory", "ingestion")
+PARTS = ("batch", "memory", "ingestion", "report")
 
 
 def main() -> None:
@@ -52,6 +53,8 @@ def _figures(
         yield from memory_figures(folder, ffmpeg, runner)
     if "ingestion" in parts:
         yield from ingestion_figures(folder)
+    if "report" in parts:
+        yield from report_figures(folder)
 
 
 if __name__ == "__main__":

@@ -79,31 +79,31 @@ def fabricate_rows(tables: Tables) -> None:
     clips = (
         tables.listed_clips().select("clip", "src", "size_bytes", "mtime_ns").with_columns(src_sha256=pl.col("clip"))
     )
-    references = _filled(clips, REFERENCES_SCHEMA)
+    references = filled(clips, REFERENCES_SCHEMA)
     crfs = pl.DataFrame({"crf": [18, 23, 28, 33, 38]}, schema={"crf": pl.Int32})
     made_with = {"encoder": "libx264", "preset": "medium", "vmaf_model": "vmaf_v0.6.1", "clip_mode": "full"}
     rows = clips.select("clip", "src_sha256").join(crfs, how="cross")
     rows = rows.with_columns(pl.lit(value).alias(name) for name, value in made_with.items())
     for name, table in (
         ("references", references),
-        ("feature_rows", _filled(rows, FEATURE_ROWS_SCHEMA)),
+        ("feature_rows", filled(rows, FEATURE_ROWS_SCHEMA)),
     ):
         folder = tables.root / "tables" / name
         folder.mkdir(parents=True)
         pq.write_table(table, folder / "0.parquet", compression="zstd")
 
 
-def _filled(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
+def filled(frame: pl.DataFrame, schema: pa.Schema) -> pa.Table:
     """Give a frame all columns of a schema: null where that is allowed, else the simplest value of the type."""
     empty = to_polars(schema.empty_table())
-    filled = []
+    columns = []
     for field in schema:
         kind = empty.schema[field.name]
         if field.name in frame.columns:
-            filled.append(pl.col(field.name).cast(kind))
+            columns.append(pl.col(field.name).cast(kind))
         elif field.nullable:
-            filled.append(pl.lit(None, kind).alias(field.name))
+            columns.append(pl.lit(None, kind).alias(field.name))
         else:
             simplest: object = [] if kind == pl.List else "" if kind == pl.String else 1
-            filled.append(pl.lit(simplest).cast(kind).alias(field.name))
-    return frame.select(filled).to_arrow().cast(schema)
+            columns.append(pl.lit(simplest).cast(kind).alias(field.name))
+    return frame.select(columns).to_arrow().cast(schema)

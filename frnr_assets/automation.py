@@ -6,6 +6,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
+from frnr_assets.assets.corpus_report import CORPUS_REPORT
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
 from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
@@ -38,7 +39,7 @@ def build_jobs() -> list[UnresolvedAssetJobDefinition]:
     """Return one job for each stage.
 
     A downstream asset, or a check, in the same run as a batch would be skipped, because a batch yields nothing; so
-    the corpus, and the checks of the tables it is made from, have a run of their own.
+    the corpus, the checks of the tables it is made from, and its report have a run of their own.
     """
     measured = dg.AssetSelection.checks_for_assets(DECODED_REFERENCE, FEATURE_ROWS)
     return [
@@ -55,7 +56,7 @@ def build_jobs() -> list[UnresolvedAssetJobDefinition]:
         ),
         dg.define_asset_job(
             PUBLISH,
-            dg.AssetSelection.assets(FR_CORPUS) | measured,
-            description="Check the tables, publish the corpus, check the corpus.",
+            dg.AssetSelection.assets(FR_CORPUS, CORPUS_REPORT) | measured,
+            description="Check the tables, publish the corpus, check the corpus, report on it.",
         ),
     ]

@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from frnr_assets.assets.cells import build_cells
+from frnr_assets.assets.corpus_report import build_corpus_report
 from frnr_assets.assets.decoded_reference import build_decoded_reference
 from frnr_assets.assets.fr_corpus import build_fr_corpus
 from frnr_assets.assets.source_manifest import build_source_manifest
@@ -24,6 +25,7 @@ def build_definitions(settings: Settings) -> dg.Definitions:
             build_decoded_reference(settings),
             build_cells(settings),
             build_fr_corpus(settings),
+            build_corpus_report(),
         ],
         asset_checks=build_checks(settings),
         jobs=[*build_jobs(), *build_maintenance_jobs(settings)],

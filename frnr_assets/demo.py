@@ -170,7 +170,7 @@ def materialize_everything(settings: Settings, instance: dg.DagsterInstance) -> 
     execute(REFERENCES, block_tags(first, last))
     _say("distortion, feature_rows")
     execute(CELLS, block_tags(first, last, settings.crf_sweep))
-    _say("fr_corpus")
+    _say("fr_corpus, corpus_report")
     execute(PUBLISH, {})
 
 
@@ -210,7 +210,8 @@ def _show(tables: Tables) -> None:
         _say(f"\n{shown}")
     for clip, reason in tables.quarantine().select("clip", "quarantine_reason").iter_rows():
         _say(f"In quarantine: {clip}: {reason}")
-    _say(f"\n{len(corpus)} rows. {CAVEAT}\n\nThe corpus: {version}\nOpen the UI on it: make ui")
+    _say(f"\n{len(corpus)} rows. {CAVEAT}\n\nThe corpus: {version}")
+    _say(f"Pictures of it: {tables.report}\nOpen the UI on it: make ui")
 
 
 def _say(line: str) -> None:

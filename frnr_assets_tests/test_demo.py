@@ -43,6 +43,9 @@ def test_the_demo_shows_a_corpus_of_its_clips(demo: tuple[Path, str]) -> None:
         assert clip.name in said
     assert f"In quarantine: {Path(BROKEN_CLIP).stem}" in said
     assert "delta-vs-already-distorted-source" in said
+    page = re.search(r"Pictures of it: (\S+)", said)
+    assert page is not None
+    assert "<img" in (folder / "demo" / page[1]).read_text()
     assert "Traceback" not in said
 
 

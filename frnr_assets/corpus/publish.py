@@ -118,11 +118,11 @@ def published_rows(table: pa.Table) -> int:
     return int((table.schema.metadata or {}).get(b"rows", b"-1"))
 
 
-def read_version(version: Path) -> pa.Table:
-    """Read a published version as it is on disk; the schema carries the file metadata."""
+def read_version(version: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a published version as it is on disk, or some columns; the schema carries the file metadata."""
     files = sorted(version.glob("crf=*/*.parquet"), key=lambda file: (int(file.parent.name[len("crf=") :]), file.name))
     # "partitioning=None": crf is a column of the files too, so that each of them is complete on its own.
-    return pq.ParquetDataset(files, partitioning=None).read()
+    return pq.ParquetDataset(files, partitioning=None).read(columns=None if columns is None else list(columns))
 
 
 def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int]) -> None:

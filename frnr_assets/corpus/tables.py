@@ -70,6 +70,11 @@ class Tables:
         return self.root / "corpus" / "fr_corpus"
 
     @property
+    def report(self) -> Path:
+        """The page of corpus_report."""
+        return self.root / "corpus" / "report.html"
+
+    @property
     def kept_references(self) -> Path:
         """The folder of the references that are kept on request."""
         return self.root / "references"

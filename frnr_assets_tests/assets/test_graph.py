@@ -10,6 +10,7 @@ from dagster._core.definitions.data_version import StaleStatus
 from dagster._utils.test.data_versions import get_stale_status_resolver
 
 from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
+from frnr_assets.assets.corpus_report import CORPUS_REPORT
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
 from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
@@ -25,7 +26,7 @@ from frnr_assets.vocabulary import CANONICAL6_FEATURES, CAVEAT
 from frnr_assets_tests.assets.conftest import Project
 from frnr_assets_tests.assets.tool_wrapper import wrap
 
-ASSETS = (SOURCE_MANIFEST, DECODED_REFERENCE, DISTORTION, FEATURE_ROWS, FR_CORPUS)
+ASSETS = (SOURCE_MANIFEST, DECODED_REFERENCE, DISTORTION, FEATURE_ROWS, FR_CORPUS, CORPUS_REPORT)
 CELL_KEYS = {f"{clip}|{crf}" for clip in ("bars", "odd", "broken") for crf in (23, 38)}
 
 
@@ -48,6 +49,9 @@ def test_clips_become_a_corpus(project: Project) -> None:
     ]
     assert corpus["fr_from_nr"].all()
     assert corpus["run_id"].n_unique() == 1
+    (report,) = project.materializations(CORPUS_REPORT)
+    assert report.metadata["rows"].value == 4, "the report follows its corpus"
+    assert report.metadata["clips in quarantine"].value == 1
 
 
 def test_every_cell_is_recorded_once_with_numbers_to_plot(project: Project) -> None:
@@ -283,7 +287,7 @@ def test_an_asset_tells_a_newcomer_what_it_is(asset: dg.AssetKey) -> None:
     assert CAVEAT in spec.description
     assert spec.owners
     assert spec.kinds
-    assert asset == DISTORTION or "dagster/column_schema" in spec.metadata
+    assert asset in {DISTORTION, CORPUS_REPORT} or "dagster/column_schema" in spec.metadata
 
 
 def test_a_clip_that_keeps_failing_shows_its_quarantine_where_a_person_looks_for_it(

@@ -1,0 +1,246 @@
+"""What a report says of a corpus, and of what is not there."""
+
+import math
+from collections.abc import Mapping, Sequence
+from string import ascii_uppercase
+
+import polars as pl
+
+from frnr_assets.report import draw
+from frnr_assets.report.parts import Chapter, Picture, Report, Section, Table
+from frnr_assets.report.summary import (
+    CORRELATED,
+    FEWEST_CORRELATED,
+    agreement_with_mos,
+    correlations,
+    durations,
+    frame_rates,
+    quantiles_by_crf,
+    quarantine_reasons,
+    rising_steps,
+    sizes,
+    spread,
+)
+
+# So few clips are all drawn, each on its own; beyond, as a band.
+FEW_CLIPS = 8
+_MOST_ROWS = 20
+_LETTERS = (*ascii_uppercase,)[: draw.MOST_LINES]
+MOST_SHOWN_CLIPS = len(_LETTERS)
+_RECIPE = ("encoder", "preset")
+_CELL = "One value for each clip at each CRF."
+_BOXES = (
+    "Box: the middle half of the clips, with the median; lines: from 5 to 95 % of them; beside it every clip as a dot, "
+    "or how dense they are."
+)
+
+
+def report_of(rows: pl.DataFrame, quarantine: pl.DataFrame, shown_clips: Sequence[str], version: str) -> Report:
+    """Make the report of a corpus.
+
+    Args:
+        rows: at least one row, with the columns of ``CORPUS_COLUMNS`` and ``clip``.
+        quarantine: ``clip`` and ``quarantine_reason`` of the clips that cannot be used.
+        shown_clips: keys of the clips whose curves are drawn on their own, at most ``MOST_SHOWN_CLIPS``.
+        version: name of the published version.
+    """
+    recipes = rows.partition_by(_RECIPE, maintain_order=True)
+    recipes.sort(key=len, reverse=True)
+    clips = rows.unique("src_sha256").sort("clip")
+    facts = {
+        "version": version,
+        "rows": f"{len(rows):,}",
+        "clips": f"{len(clips):,}",
+        "clips with a MOS": f"{clips['nr_mos'].count():,}",
+        "clips in quarantine": f"{len(quarantine):,}",
+        "recipes": "; ".join(map(_recipe_name, recipes)),
+        "CRFs": ", ".join(map(str, rows["crf"].unique().sort())),
+        "VMAF models": ", ".join(rows["vmaf_model"].unique().sort()),
+    }
+    return Report(
+        facts=Table(("corpus", ""), tuple(facts.items())),
+        chapters=[
+            *(Chapter(_recipe_name(recipe), _recipe_sections(recipe, shown_clips)) for recipe in recipes),
+            Chapter("The clips", [_mix(clips), _quarantine(quarantine)]),
+        ],
+        numbers={
+            "rows": len(rows),
+            "clips": len(clips),
+            "clips with a MOS": clips["nr_mos"].count(),
+            "clips in quarantine": len(quarantine),
+            "clips whose VMAF rises with CRF": sum(rising_steps(recipe)["clip"].n_unique() for recipe in recipes),
+            **{
+                f"SROCC of VMAF and MOS, CRF {found.crf}": found.srocc
+                for found in agreement_with_mos(recipes[0])
+                if found.srocc is not None
+            },
+        },
+    )
+
+
+def _recipe_name(recipe: pl.DataFrame) -> str:
+    return " ".join(recipe.select(_RECIPE).row(0))
+
+
+def _recipe_sections(rows: pl.DataFrame, shown_clips: Sequence[str]) -> list[Section]:
+    return [
+        _rate_quality(rows, shown_clips),
+        _vmaf(rows),
+        _features(rows),
+        _correlations(rows),
+        _mos(rows),
+        _rising(rows),
+    ]
+
+
+def _rate_quality(rows: pl.DataFrame, shown_clips: Sequence[str]) -> Section:
+    title = "VMAF over bitrate"
+    if rows["crf"].n_unique() == 1:
+        return Section(title, [f"All rows have CRF {rows['crf'][0]}: there are no curves to draw."])
+    clips = rows["clip"].unique().sort()
+    few = len(clips) <= FEW_CLIPS
+    drawn = [clip for clip in shown_clips if clip in clips] or (list(clips) if few else [])
+    by_clip = rows.filter(pl.col("clip").is_in(drawn)).partition_by("clip", as_dict=True)
+    lines = {letter: by_clip[clip,] for letter, clip in zip(_LETTERS, drawn, strict=False)}
+    band = (
+        ""
+        if few
+        else (
+            "Band: from 10 to 90 % of the clips' VMAF at each CRF, at their median bitrate; grey lines: from 10 to "
+            "90 % of their bitrates. "
+        )
+    )
+    curves = (
+        "Each curve with a letter is a clip, named below."
+        if lines
+        else ("Clips named in the run's configuration (shown_clips) are drawn on top.")
+    )
+    png = draw.rate_quality(rows, lines, band=not few)
+    return Section(
+        title,
+        pictures=[Picture(png, "VMAF over bitrate", band + curves)],
+        tables=[_named(lines)] if lines else [],
+    )
+
+
+def _named(lines: Mapping[str, pl.DataFrame]) -> Table:
+    named = []
+    for letter, line in lines.items():
+        best, worst = line.sort("crf").select("bitrate_kbps", "vmaf_score").rows()[:: max(1, len(line) - 1)][:2]
+        spans = (f"{_rounded(low)} to {_rounded(high)}" for low, high in zip(worst, best, strict=True))
+        named.append((letter, line["clip"][0], *spans))
+    return Table(("curve", "clip", "kbit/s", "VMAF"), named)
+
+
+def _vmaf(rows: pl.DataFrame) -> Section:
+    rate, quality = quantiles_by_crf(rows, "bitrate_kbps"), quantiles_by_crf(rows, "vmaf_score")
+    levels = rate.select("crf", "clips", rate="q50").join(quality.select("crf", "q10", "q50", "q90"), on="crf")
+    cells = [(str(crf), f"{clips:,}", *map(_rounded, values)) for crf, clips, *values in levels.sort("crf").iter_rows()]
+    several = rows["clip"].n_unique() > 1
+    picture = Picture(draw.vmaf_by_crf(rows), "how VMAF is distributed at each CRF", f"{_CELL} {_BOXES}")
+    return Section(
+        "VMAF at each CRF",
+        [] if several else ["One clip only: there is no distribution to draw."],
+        [picture] if several else [],
+        [Table(("CRF", "clips", "median kbit/s", "VMAF: 10 %", "median", "90 %"), cells)],
+    )
+
+
+def _features(rows: pl.DataFrame) -> Section:
+    title = "Canonical-6 features"
+    if rows["clip"].n_unique() == 1:
+        return Section(title, ["One clip only: there is no distribution to draw."])
+    picture = Picture(draw.features_by_crf(rows), "how each feature is distributed at each CRF", _BOXES)
+    return Section(title, pictures=[picture])
+
+
+def _correlations(rows: pl.DataFrame) -> Section:
+    title = "Correlations of VMAF and features"
+    matrix = correlations(rows)
+    if matrix is None:
+        return Section(title, [f"There are fewer than {FEWEST_CORRELATED} rows: nothing to correlate."])
+    constant = [name for name in CORRELATED if rows[name].n_unique() == 1]
+    words = [f"The same in all rows, so that it correlates with nothing: {', '.join(constant)}."] if constant else []
+    caption = (
+        "Rank correlations (Spearman) over all clips and CRFs together, so that much of them is what CRF does to both."
+    )
+    return Section(title, words, [Picture(draw.correlation_map(matrix), "correlations of VMAF and features", caption)])
+
+
+def _mos(rows: pl.DataFrame) -> Section:
+    title = "MOS and VMAF"
+    agreements = agreement_with_mos(rows)
+    if not agreements:
+        return Section(title, ["No clip has a MOS: there is nothing to compare VMAF with."])
+    numbers = Table(
+        ("CRF", "clips with a MOS", "SROCC", "PLCC"),
+        [
+            (str(found.crf), f"{found.clips:,}", _correlation(found.srocc), _correlation(found.plcc))
+            for found in agreements
+        ],
+    )
+    most = max(found.clips for found in agreements)
+    if most < FEWEST_CORRELATED:
+        return Section(
+            title, [f"Fewer than {FEWEST_CORRELATED} clips have a MOS: nothing to correlate."], [], [numbers]
+        )
+    drawn = spread([found.crf for found in agreements], draw.MOST_PANELS)
+    png = draw.mos_against_vmaf(
+        rows.filter(pl.col("nr_mos").is_not_null()), [found for found in agreements if found.crf in drawn]
+    )
+    caption = (
+        "A MOS rates the upload itself; VMAF compares an encode with that upload, whatever its quality. The reference "
+        "is a re-decoded upload, not a master, so neither is a measure of the other, and a low correlation is no fault."
+    )
+    return Section(title, [], [Picture(png, "MOS over VMAF at each CRF", caption)], [numbers])
+
+
+def _correlation(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def _rising(rows: pl.DataFrame) -> Section:
+    title = "Curves that are not monotone"
+    if rows["crf"].n_unique() == 1:
+        return Section(title, [f"All rows have CRF {rows['crf'][0]}: there are no curves."])
+    steps = rising_steps(rows)
+    clips, of = steps["clip"].n_unique(), rows["clip"].n_unique()
+    if not clips:
+        return Section(title, [f"VMAF rises with CRF in none of {of:,} clips."])
+    words = [f"VMAF rises with CRF in {clips:,} of {of:,} clips; it happens with static or very dark ones."]
+    if len(steps) > _MOST_ROWS:
+        words.append(f"The {_MOST_ROWS} highest of {len(steps):,} rises:")
+    shown = [
+        (clip, f"{before} to {crf}", f"+{rise:.3f}") for clip, before, crf, rise in steps.head(_MOST_ROWS).iter_rows()
+    ]
+    return Section(title, words, [], [Table(("clip", "CRF", "VMAF"), shown)])
+
+
+def _mix(clips: pl.DataFrame) -> Section:
+    title = "Sizes, frame rates and durations"
+    size, rate, duration = sizes(clips), frame_rates(clips), durations(clips)
+    if len(clips) == 1:
+        words = f"One clip: {size[0].kind} pixels, {rate[0].kind} frames/s, {clips['duration_s'][0]:.2f} s."
+        return Section(title, [words])
+    panels = {"working size (pixels)": size, "frame rate (frames/s)": rate, "duration (s)": duration}
+    return Section(title, [], [Picture(draw.bars(panels), "clips by size, frame rate and duration", "Each clip once.")])
+
+
+def _quarantine(quarantine: pl.DataFrame) -> Section:
+    title = "Quarantine"
+    if quarantine.is_empty():
+        return Section(title, ["No clip is in quarantine."])
+    reasons = quarantine_reasons(quarantine)
+    words = [
+        f"{len(quarantine):,} clips cannot be used. Numbers in a reason are written as N: like ones count together."
+    ]
+    if len(reasons) > _MOST_ROWS:
+        words.append(f"The {_MOST_ROWS} most frequent of {len(reasons):,} reasons:")
+    frequent = reasons.head(_MOST_ROWS)
+    shown = [(reason, clip, f"{clips:,}") for reason, clips, clip in frequent.iter_rows()]
+    shares = (frequent["clips"] / reasons["clips"].max()).to_list()
+    return Section(title, words, [], [Table(("reason", "first clip", "clips"), shown, shares)])
+
+
+def _rounded(value: float) -> str:
+    return f"{value:,.0f}" if math.fabs(value) >= 1000 else f"{value:,.1f}"

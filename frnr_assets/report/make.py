@@ -1,0 +1,75 @@
+"""Making the report of what is published."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from frnr_assets.corpus.publish import current_version, read_version
+from frnr_assets.corpus.schema import FEATURE_MEANS
+from frnr_assets.corpus.store import to_polars
+from frnr_assets.corpus.tables import NotMaterialized, Tables
+from frnr_assets.report.contents import MOST_SHOWN_CLIPS, report_of
+from frnr_assets.report.page import write_page
+from frnr_assets.report.parts import Report
+
+CORPUS_COLUMNS = (
+    "src",
+    "src_sha256",
+    "width",
+    "height",
+    "framerate",
+    "duration_s",
+    "encoder",
+    "preset",
+    "crf",
+    "bitrate_kbps",
+    "vmaf_score",
+    "vmaf_model",
+    "nr_mos",
+    *FEATURE_MEANS,
+)
+_SHOWN_IN_A_MESSAGE = 10
+
+
+class UnknownClips(ValueError):  # noqa: N818 - the name says what they are
+    """Clips that somebody wants to see cannot be drawn; the message says which, why, and what to do."""
+
+
+def make_report(tables: Tables, shown_clips: Sequence[str] = ()) -> Report:
+    """Make the report of the published corpus and write its page to ``tables.report``.
+
+    Args:
+        tables: where the corpus is.
+        shown_clips: keys of the clips whose curves are drawn on their own.
+
+    Raises:
+        NotMaterialized: nothing was published yet.
+        UnknownClips: too many clips to show, or clips that have no row in the corpus.
+        OSError: the disk is full, or the corpus or the folder of the page is not accessible.
+    """
+    version = current_version(tables.corpus)
+    if version is None:
+        raise NotMaterialized("there is no published corpus yet; materialize fr_corpus first")
+    shown = list(dict.fromkeys(shown_clips))
+    if len(shown) > MOST_SHOWN_CLIPS:
+        raise UnknownClips(
+            f"shown_clips has {len(shown)} clips; name at most {MOST_SHOWN_CLIPS}, for curves to be told apart"
+        )
+    rows = _with_clip(to_polars(read_version(version, CORPUS_COLUMNS)), tables)
+    unknown = sorted(set(shown) - set(rows["clip"].unique()))
+    if unknown:
+        names = ", ".join(unknown[:_SHOWN_IN_A_MESSAGE])
+        raise UnknownClips(
+            f"shown_clips has clips without a row in the corpus: {names}; name clips by their partition key"
+        )
+    report = report_of(rows, tables.quarantine(), shown, version.name)
+    write_page(report, tables.report)
+    return report
+
+
+def _with_clip(rows: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    """Add the keys of the clips; one that was replaced or removed since is known by the path of its source."""
+    listed = tables.references.read(columns=["src_sha256"]).join(tables.listed_clips(), on="clip", how="semi")
+    keys = listed.select("clip", "src_sha256").unique("src_sha256", keep="first", maintain_order=True)
+    labelled = rows.join(keys, on="src_sha256", how="left")
+    return labelled.with_columns(clip=pl.coalesce("clip", "src"))
