@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from string import ascii_uppercase
 
 import polars as pl
@@ -28,6 +29,12 @@ _MOST_ROWS = 20
 _LETTERS = (*ascii_uppercase,)[: draw.MOST_LINES]
 MOST_SHOWN_CLIPS = len(_LETTERS)
 _RECIPE = ("encoder", "preset")
+_BAND = (
+    "Band: from 10 to 90 % of the clips' VMAF at each CRF, at their median bitrate; grey lines: from 10 to 90 % of "
+    "their bitrates."
+)
+_CURVES = "Each curve with a letter is a clip, named below."
+_HOW_TO_SEE_CURVES = "Clips named in the run's configuration (shown_clips) are drawn on top."
 _CELL = "One value for each clip at each CRF."
 _BOXES = (
     "Box: the middle half of the clips, with the median; lines: from 5 to 95 % of them; beside it every clip as a dot, "
@@ -102,32 +109,18 @@ def _rate_quality(rows: pl.DataFrame, shown_clips: Sequence[str]) -> Section:
     drawn = [clip for clip in shown_clips if clip in clips] or (list(clips) if few else [])
     by_clip = rows.filter(pl.col("clip").is_in(drawn)).partition_by("clip", as_dict=True)
     lines = {letter: by_clip[clip,] for letter, clip in zip(_LETTERS, drawn, strict=False)}
-    band = (
-        ""
-        if few
-        else (
-            "Band: from 10 to 90 % of the clips' VMAF at each CRF, at their median bitrate; grey lines: from 10 to "
-            "90 % of their bitrates. "
-        )
-    )
-    curves = (
-        "Each curve with a letter is a clip, named below."
-        if lines
-        else ("Clips named in the run's configuration (shown_clips) are drawn on top.")
-    )
-    png = draw.rate_quality(rows, lines, band=not few)
-    return Section(
-        title,
-        pictures=[Picture(png, "VMAF over bitrate", band + curves)],
-        tables=[_named(lines)] if lines else [],
-    )
+    caption = _CURVES if lines else _HOW_TO_SEE_CURVES
+    if not few:
+        caption = f"{_BAND} {caption}"
+    picture = Picture(partial(draw.rate_quality, rows, lines, band=not few), title, caption)
+    return Section(title, pictures=[picture], tables=[_named(lines)] if lines else [])
 
 
 def _named(lines: Mapping[str, pl.DataFrame]) -> Table:
     named = []
     for letter, line in lines.items():
-        best, worst = line.sort("crf").select("bitrate_kbps", "vmaf_score").rows()[:: max(1, len(line) - 1)][:2]
-        spans = (f"{_rounded(low)} to {_rounded(high)}" for low, high in zip(worst, best, strict=True))
+        measured = (line["bitrate_kbps"], line["vmaf_score"])
+        spans = (f"{_rounded(min(values))} to {_rounded(max(values))}" for values in measured)
         named.append((letter, line["clip"][0], *spans))
     return Table(("curve", "clip", "kbit/s", "VMAF"), named)
 
@@ -137,7 +130,7 @@ def _vmaf(rows: pl.DataFrame) -> Section:
     levels = rate.select("crf", "clips", rate="q50").join(quality.select("crf", "q10", "q50", "q90"), on="crf")
     cells = [(str(crf), f"{clips:,}", *map(_rounded, values)) for crf, clips, *values in levels.sort("crf").iter_rows()]
     several = rows["clip"].n_unique() > 1
-    picture = Picture(draw.vmaf_by_crf(rows), "how VMAF is distributed at each CRF", f"{_CELL} {_BOXES}")
+    picture = Picture(partial(draw.vmaf_by_crf, rows), "how VMAF is distributed at each CRF", f"{_CELL} {_BOXES}")
     return Section(
         "VMAF at each CRF",
         [] if several else ["One clip only: there is no distribution to draw."],
@@ -150,7 +143,7 @@ def _features(rows: pl.DataFrame) -> Section:
     title = "Canonical-6 features"
     if rows["clip"].n_unique() == 1:
         return Section(title, ["One clip only: there is no distribution to draw."])
-    picture = Picture(draw.features_by_crf(rows), "how each feature is distributed at each CRF", _BOXES)
+    picture = Picture(partial(draw.features_by_crf, rows), "how each feature is distributed at each CRF", _BOXES)
     return Section(title, pictures=[picture])
 
 
@@ -164,7 +157,8 @@ def _correlations(rows: pl.DataFrame) -> Section:
     caption = (
         "Rank correlations (Spearman) over all clips and CRFs together, so that much of them is what CRF does to both."
     )
-    return Section(title, words, [Picture(draw.correlation_map(matrix), "correlations of VMAF and features", caption)])
+    drawing = partial(draw.correlation_map, matrix)
+    return Section(title, words, [Picture(drawing, "correlations of VMAF and features", caption)])
 
 
 def _mos(rows: pl.DataFrame) -> Section:
@@ -185,14 +179,13 @@ def _mos(rows: pl.DataFrame) -> Section:
             title, [f"Fewer than {FEWEST_CORRELATED} clips have a MOS: nothing to correlate."], [], [numbers]
         )
     drawn = spread([found.crf for found in agreements], draw.MOST_PANELS)
-    png = draw.mos_against_vmaf(
-        rows.filter(pl.col("nr_mos").is_not_null()), [found for found in agreements if found.crf in drawn]
-    )
+    rated = rows.filter(pl.col("nr_mos").is_not_null())
+    drawing = partial(draw.mos_against_vmaf, rated, [found for found in agreements if found.crf in drawn])
     caption = (
         "A MOS rates the upload itself; VMAF compares an encode with that upload, whatever its quality. The reference "
         "is a re-decoded upload, not a master, so neither is a measure of the other, and a low correlation is no fault."
     )
-    return Section(title, [], [Picture(png, "MOS over VMAF at each CRF", caption)], [numbers])
+    return Section(title, [], [Picture(drawing, "MOS over VMAF at each CRF", caption)], [numbers])
 
 
 def _correlation(value: float | None) -> str:
@@ -223,7 +216,8 @@ def _mix(clips: pl.DataFrame) -> Section:
         words = f"One clip: {size[0].kind} pixels, {rate[0].kind} frames/s, {clips['duration_s'][0]:.2f} s."
         return Section(title, [words])
     panels = {"working size (pixels)": size, "frame rate (frames/s)": rate, "duration (s)": duration}
-    return Section(title, [], [Picture(draw.bars(panels), "clips by size, frame rate and duration", "Each clip once.")])
+    drawing = partial(draw.bars, panels)
+    return Section(title, [], [Picture(drawing, "clips by size, frame rate and duration", "Each clip once.")])
 
 
 def _quarantine(quarantine: pl.DataFrame) -> Section:

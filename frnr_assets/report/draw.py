@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
-from frnr_assets.report.summary import Agreement, Count, quantiles_by_crf
+from frnr_assets.report.summary import Agreement, Count, quantiles_by_crf, spread
 from frnr_assets.vocabulary import CANONICAL6_FEATURES
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -33,6 +33,8 @@ MOST_PANELS = 6
 # Up to so many values each is drawn; beyond, their density.
 _MOST_POINTS = 50
 _MOST_DOTS = 1000
+# Beyond so many CRFs, not each has room for its number.
+_MOST_LABELS = 8
 _WIDTH_IN, _DPI, _COLOURS = 7.0, 120, 128
 _STYLE = {
     "font.size": 9,
@@ -118,8 +120,10 @@ def _draw_band(axes: Axes, rows: pl.DataFrame) -> None:
     axes.fill_between(at, quality["q10"].to_numpy(), quality["q90"].to_numpy(), color=_GREY, alpha=0.2, linewidth=0)
     axes.hlines(quality["q50"].to_numpy(), rate["q10"].to_numpy(), rate["q90"].to_numpy(), color=_GREY, linewidth=0.8)
     axes.plot(at, quality["q50"].to_numpy(), color=_BLACK, marker="o", linewidth=2, label="median")
+    labelled = spread(rate["crf"].to_list(), _MOST_LABELS)
     for crf, x, y in zip(rate["crf"], at, quality["q50"], strict=True):
-        axes.annotate(f"CRF {crf}", (x, y), (5, -11), textcoords="offset points", fontsize=8)
+        if crf in labelled:
+            axes.annotate(f"CRF {crf}", (x, y), (5, -11), textcoords="offset points", fontsize=8)
 
 
 def _logarithmic(axes: Axes) -> None:
@@ -160,7 +164,6 @@ def _draw_boxes(axes: Axes, rows: pl.DataFrame, column: str) -> None:
             _draw_density(axes, position + 0.22, values)
     boxes = [
         {
-            "label": str(level["crf"]),
             "whislo": level["q5"],
             "q1": level["q25"],
             "med": level["q50"],
@@ -179,7 +182,11 @@ def _draw_boxes(axes: Axes, rows: pl.DataFrame, column: str) -> None:
         medianprops={"color": _BLACK, "linewidth": 1.4},
         whiskerprops={"color": _BLUE},
         capprops={"color": _BLUE},
+        manage_ticks=False,
     )
+    crfs = levels["crf"].to_list()
+    labelled = spread(crfs, _MOST_LABELS)
+    axes.set_xticks([crfs.index(crf) for crf in labelled], list(map(str, labelled)))
     axes.set_xlim(-0.5, len(boxes) - 0.3)
     axes.grid(visible=False, axis="x")
 

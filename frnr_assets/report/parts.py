@@ -1,22 +1,28 @@
 """What a report is made of, whatever it is shown in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG.
+    """A picture, which is drawn when somebody first looks at it.
 
     Attributes:
-        png: the file's bytes.
+        draw: makes the bytes of its PNG file.
         shows: what is in it, in a few words, for who does not see it.
         caption: how to read it.
     """
 
-    png: bytes
+    draw: Callable[[], bytes]
     shows: str
     caption: str
+
+    @cached_property
+    def png(self) -> bytes:
+        """The bytes of its PNG file."""
+        return self.draw()
 
 
 @dataclass(frozen=True)
