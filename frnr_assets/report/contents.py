@@ -37,8 +37,8 @@ _CURVES = "Each curve with a letter is a clip, named below."
 _HOW_TO_SEE_CURVES = "Clips named in the run's configuration (shown_clips) are drawn on top."
 _CELL = "One value for each clip at each CRF."
 _BOXES = (
-    "Box: the middle half of the clips, with the median; lines: from 5 to 95 % of them; beside it every clip as a dot, "
-    "or how dense they are."
+    f"Box, from {draw.FEWEST_BOXED} clips on: their middle half, with the median; its lines: from 5 to 95 % of them. "
+    "Beside it every clip as a dot, or how dense they are."
 )
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from PIL import Image
 
-from frnr_assets.report.summary import Agreement, Count, quantiles_by_crf, spread
+from frnr_assets.report.summary import Agreement, Count, quantiles_by_crf
 from frnr_assets.vocabulary import CANONICAL6_FEATURES
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -30,6 +30,8 @@ _CLIP_COLOURS = (_BLUE, _ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LINE_STYLES = ("-", "--", ":")
 MOST_LINES = len(_CLIP_COLOURS) * len(_LINE_STYLES)
 MOST_PANELS = 6
+# Fewer values have no quartiles worth a box.
+FEWEST_BOXED = 5
 # Up to so many values each is drawn; beyond, their density.
 _MOST_POINTS = 50
 _MOST_DOTS = 1000
@@ -120,15 +122,23 @@ def _draw_band(axes: Axes, rows: pl.DataFrame) -> None:
     axes.fill_between(at, quality["q10"].to_numpy(), quality["q90"].to_numpy(), color=_GREY, alpha=0.2, linewidth=0)
     axes.hlines(quality["q50"].to_numpy(), rate["q10"].to_numpy(), rate["q90"].to_numpy(), color=_GREY, linewidth=0.8)
     axes.plot(at, quality["q50"].to_numpy(), color=_BLACK, marker="o", linewidth=2, label="median")
-    labelled = spread(rate["crf"].to_list(), _MOST_LABELS)
-    for crf, x, y in zip(rate["crf"], at, quality["q50"], strict=True):
-        if crf in labelled:
-            axes.annotate(f"CRF {crf}", (x, y), (5, -11), textcoords="offset points", fontsize=8)
+    for index in _labelled(len(rate)):
+        place = (at[index], quality["q50"][index])
+        axes.annotate(f"CRF {rate['crf'][index]}", place, (5, -11), textcoords="offset points", fontsize=8)
+
+
+def _labelled(number: int) -> range:
+    """Return the positions of those of some CRFs whose numbers have room."""
+    return range(0, number, math.ceil(number / _MOST_LABELS))
 
 
 def _logarithmic(axes: Axes) -> None:
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = axes.get_xlim()
+    decades = math.log10(high / low)
+    # Few enough numbers not to touch, and some even where no power of ten is near.
+    subs = (1, 2, 5) if decades < 2 else (1, 3) if decades < 4 else (1,)
+    axes.xaxis.set_major_locator(MaxNLocator(5) if decades < 0.7 else LogLocator(subs=subs))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.7g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -156,25 +166,28 @@ def features_by_crf(rows: pl.DataFrame) -> bytes:
 
 def _draw_boxes(axes: Axes, rows: pl.DataFrame, column: str) -> None:
     levels = quantiles_by_crf(rows, column)
+    values_by_crf = rows.select("crf", column).partition_by("crf", as_dict=True)
     for position, level in enumerate(levels.iter_rows(named=True)):
-        values = rows.filter(pl.col("crf") == level["crf"])[column].to_numpy()
-        if len(values) <= _MOST_POINTS:
-            axes.plot(np.full(len(values), position + 0.32), values, "o", color=_ORANGE, markersize=3, alpha=0.6)
-        else:
+        values = values_by_crf[level["crf"],][column].to_numpy()
+        has_box = len(values) >= FEWEST_BOXED
+        if has_box:
+            _draw_box(axes, position, level)
+        if len(values) > _MOST_POINTS:
             _draw_density(axes, position + 0.22, values)
-    boxes = [
-        {
-            "whislo": level["q5"],
-            "q1": level["q25"],
-            "med": level["q50"],
-            "q3": level["q75"],
-            "whishi": level["q95"],
-        }
-        for level in levels.iter_rows(named=True)
-    ]
+        else:
+            at = np.full(len(values), position + 0.32 * has_box)
+            axes.plot(at, values, "o", color=_ORANGE, markersize=3.5, alpha=0.6)
+    labelled = _labelled(len(levels))
+    axes.set_xticks(labelled, [str(levels["crf"][index]) for index in labelled])
+    axes.set_xlim(-0.5, len(levels) - 0.3)
+    axes.grid(visible=False, axis="x")
+
+
+def _draw_box(axes: Axes, at: float, level: Mapping[str, float]) -> None:
+    ends = {"whislo": "q5", "q1": "q25", "med": "q50", "q3": "q75", "whishi": "q95"}
     axes.bxp(
-        boxes,
-        positions=range(len(boxes)),
+        [{part: level[quantile] for part, quantile in ends.items()}],
+        positions=[at],
         widths=0.34,
         showfliers=False,
         patch_artist=True,
@@ -184,11 +197,6 @@ def _draw_boxes(axes: Axes, rows: pl.DataFrame, column: str) -> None:
         capprops={"color": _BLUE},
         manage_ticks=False,
     )
-    crfs = levels["crf"].to_list()
-    labelled = spread(crfs, _MOST_LABELS)
-    axes.set_xticks([crfs.index(crf) for crf in labelled], list(map(str, labelled)))
-    axes.set_xlim(-0.5, len(boxes) - 0.3)
-    axes.grid(visible=False, axis="x")
 
 
 def _draw_density(axes: Axes, at: float, values: npt.NDArray[np.float64]) -> None:
