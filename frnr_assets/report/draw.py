@@ -111,7 +111,8 @@ def rate_quality(rows: pl.DataFrame, lines: Mapping[str, pl.DataFrame], *, band:
             )
         _logarithmic(axes)
         axes.set(xlabel=_BITRATE, ylabel=_VMAF)
-        canvas.figure.legend(loc="outside right upper")
+        if lines:
+            canvas.figure.legend(loc="outside right upper")
     return canvas.png
 
 
