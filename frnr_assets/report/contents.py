@@ -30,8 +30,8 @@ _LETTERS = (*ascii_uppercase,)[: draw.MOST_LINES]
 MOST_SHOWN_CLIPS = len(_LETTERS)
 _RECIPE = ("encoder", "preset")
 _BAND = (
-    "Black: the median; band: from 10 to 90 % of the clips' VMAF at each CRF, at their median bitrate; grey lines: from "
-    "10 to 90 % of their bitrates."
+    "Black: the median; band: from 10 to 90 % of the clips' VMAF at each CRF, at their median bitrate; grey lines: "
+    "from 10 to 90 % of their bitrates."
 )
 _CURVES = "Each curve with a letter is a clip, named below."
 _HOW_TO_SEE_CURVES = "Clips named in the run's configuration (shown_clips) are drawn on top."
