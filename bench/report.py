@@ -52,7 +52,7 @@ def fabricate_corpus(tables: Tables, clips: int, sweep: Sequence[int]) -> None:
     references = pl.concat([keys, unusable], how="diagonal").with_columns(src=pl.col("src").fill_null(""))
     (tables.root / "tables" / "references").mkdir(parents=True)
     write_parquet(filled(references, REFERENCES_SCHEMA), tables.root / "tables" / "references" / "0.parquet")
-    listed = references.select("clip", "src", removed=pl.lit(value=False))
+    listed = references.select("clip", "src", dataset=pl.lit("bench"), removed=pl.lit(value=False))
     write_parquet(filled(listed, CLIPS_SCHEMA), tables.clips.path)
     publish(rows, tables.corpus, sweep=sweep, mos_scale=(1.0, 5.0))
 

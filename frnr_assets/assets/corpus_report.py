@@ -8,6 +8,7 @@ from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.tables import NotMaterialized
 from frnr_assets.resources import TablesResource
+from frnr_assets.words import harmless
 
 CORPUS_REPORT = dg.AssetKey("corpus_report")
 
@@ -60,7 +61,7 @@ def build_corpus_report() -> dg.AssetsDefinition:
             metadata={
                 "path": dg.MetadataValue.path(store.report),
                 "recipe shown here": report.chapters[0].title,
-                **report.numbers,
+                **{harmless(name): value for name, value in report.numbers.items()},
                 **{section.title: dg.MetadataValue.md(section_markdown(section)) for section in sections},
             }
         )

@@ -12,6 +12,7 @@ from frnr_assets.report.parts import Chapter, Picture, Report, Section, Table
 from frnr_assets.report.summary import (
     CORRELATED,
     FEWEST_CORRELATED,
+    Agreement,
     agreement_with_mos,
     correlations,
     durations,
@@ -26,6 +27,7 @@ from frnr_assets.report.summary import (
 # So few clips are all drawn, each on its own; beyond, as a band.
 FEW_CLIPS = 8
 _MOST_ROWS = 20
+_MOST_DRAWN_DATASETS = 3
 _LETTERS = (*ascii_uppercase,)[: draw.MOST_LINES]
 MOST_SHOWN_CLIPS = len(_LETTERS)
 _RECIPE = ("encoder", "preset")
@@ -35,6 +37,10 @@ _BAND = (
 )
 _CURVES = "Each curve with a letter is a clip, named below."
 _HOW_TO_SEE_CURVES = "Clips named in the run's configuration (shown_clips) are drawn on top."
+_MOS = (
+    "A MOS rates the upload itself; VMAF compares an encode with that upload, whatever its quality. The reference is a "
+    "re-decoded upload, not a master, so neither is a measure of the other, and a low correlation is no fault."
+)
 _CELL = "One value for each clip at each CRF."
 _BOXES = (
     f"Box, from {draw.FEWEST_BOXED} clips on: their middle half, with the median; its lines: from 5 to 95 % of them. "
@@ -46,7 +52,7 @@ def report_of(rows: pl.DataFrame, quarantine: pl.DataFrame, shown_clips: Sequenc
     """Make the report of a corpus.
 
     Args:
-        rows: at least one row, with the columns of ``CORPUS_COLUMNS`` and ``clip``.
+        rows: at least one row, with the columns of ``CORPUS_COLUMNS``, ``clip`` and ``dataset``.
         quarantine: ``clip`` and ``quarantine_reason`` of the clips that cannot be used.
         shown_clips: keys of the clips whose curves are drawn on their own, at most ``MOST_SHOWN_CLIPS``.
         version: name of the published version.
@@ -75,10 +81,13 @@ def report_of(rows: pl.DataFrame, quarantine: pl.DataFrame, shown_clips: Sequenc
             "clips": len(clips),
             "clips with a MOS": clips["nr_mos"].count(),
             "clips in quarantine": len(quarantine),
-            "clips whose VMAF rises with CRF": sum(rising_steps(recipe)["clip"].n_unique() for recipe in recipes),
+            "clips whose VMAF rises with CRF": len(
+                {clip for recipe in recipes for clip in rising_steps(recipe)["clip"]}
+            ),
             **{
-                f"SROCC of VMAF and MOS, CRF {found.crf}": found.srocc
-                for found in agreement_with_mos(recipes[0])
+                f"SROCC of VMAF and MOS, {name}, CRF {found.crf}": found.srocc
+                for name, rated in _rated(recipes[0]).items()
+                for found in agreement_with_mos(rated)
                 if found.srocc is not None
             },
         },
@@ -163,29 +172,43 @@ def _correlations(rows: pl.DataFrame) -> Section:
 
 def _mos(rows: pl.DataFrame) -> Section:
     title = "MOS and VMAF"
-    agreements = agreement_with_mos(rows)
-    if not agreements:
+    datasets = _rated(rows)
+    if not datasets:
         return Section(title, ["No clip has a MOS: there is nothing to compare VMAF with."])
-    numbers = Table(
-        ("CRF", "clips with a MOS", "SROCC", "PLCC"),
-        [
-            (str(found.crf), f"{found.clips:,}", _correlation(found.srocc), _correlation(found.plcc))
-            for found in agreements
-        ],
-    )
-    most = max(found.clips for found in agreements)
-    if most < FEWEST_CORRELATED:
-        return Section(
-            title, [f"Fewer than {FEWEST_CORRELATED} clips have a MOS: nothing to correlate."], [], [numbers]
+    found = {name: agreement_with_mos(rated) for name, rated in datasets.items()}
+    cells = [
+        (name, str(at.crf), f"{at.clips:,}", _correlation(at.srocc), _correlation(at.plcc))
+        for name, agreements in found.items()
+        for at in agreements
+    ]
+    numbers = Table(("dataset", "CRF", "clips with a MOS", "SROCC", "PLCC"), cells)
+    enough = [name for name in found if max(at.clips for at in found[name]) >= FEWEST_CORRELATED]
+    if not enough:
+        too_few = f"No dataset has {FEWEST_CORRELATED} clips with a MOS or more: nothing to correlate."
+        return Section(title, [too_few], [], [numbers])
+    pictures = [
+        Picture(
+            partial(draw.mos_against_vmaf, datasets[name], _some_crfs(found[name])),
+            "MOS over VMAF at each CRF",
+            f"Dataset {name}. {_MOS}",
         )
-    drawn = spread([found.crf for found in agreements], draw.MOST_PANELS)
-    rated = rows.filter(pl.col("nr_mos").is_not_null())
-    drawing = partial(draw.mos_against_vmaf, rated, [found for found in agreements if found.crf in drawn])
-    caption = (
-        "A MOS rates the upload itself; VMAF compares an encode with that upload, whatever its quality. The reference "
-        "is a re-decoded upload, not a master, so neither is a measure of the other, and a low correlation is no fault."
+        for name in enough[:_MOST_DRAWN_DATASETS]
+    ]
+    words = (
+        [] if len(enough) == len(pictures) else [f"Drawn are the {len(pictures)} largest of {len(enough)} datasets."]
     )
-    return Section(title, [], [Picture(drawing, "MOS over VMAF at each CRF", caption)], [numbers])
+    return Section(title, words, pictures, [numbers])
+
+
+def _rated(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Return the rows that have a MOS by dataset, for each has a scale of its own; the one with the most rows first."""
+    datasets = rows.filter(pl.col("nr_mos").is_not_null()).sort("dataset").partition_by("dataset", maintain_order=True)
+    return {rated["dataset"][0]: rated for rated in sorted(datasets, key=len, reverse=True)}
+
+
+def _some_crfs(agreements: Sequence[Agreement]) -> list[Agreement]:
+    crfs = spread([found.crf for found in agreements], draw.MOST_PANELS)
+    return [found for found in agreements if found.crf in crfs]
 
 
 def _correlation(value: float | None) -> str:

@@ -68,8 +68,11 @@ def make_report(tables: Tables, shown_clips: Sequence[str] = ()) -> Report:
 
 
 def _with_clip(rows: pl.DataFrame, tables: Tables) -> pl.DataFrame:
-    """Add the keys of the clips; one that was replaced or removed since is known by the path of its source."""
-    listed = tables.references.read(columns=["src_sha256"]).join(tables.listed_clips(), on="clip", how="semi")
-    keys = listed.select("clip", "src_sha256").unique("src_sha256", keep="first", maintain_order=True)
+    """Add key and dataset of the clips; one that was replaced or removed since is known by the path of its source."""
+    listed = tables.listed_clips().select("clip", "dataset")
+    decoded = tables.references.read(columns=["src_sha256"]).join(listed, on="clip")
+    keys = decoded.sort("clip").unique("src_sha256", keep="first", maintain_order=True)
     labelled = rows.join(keys, on="src_sha256", how="left")
-    return labelled.with_columns(clip=pl.coalesce("clip", "src"))
+    return labelled.with_columns(
+        clip=pl.coalesce("clip", "src"), dataset=pl.coalesce("dataset", pl.lit("not listed any more"))
+    )

@@ -48,7 +48,7 @@ def test_an_operator_sees_pictures_counts_and_where_the_page_is(data_root: Path)
     assert metadata["rows"].value == 400
     assert metadata["clips with a MOS"].value == 180
     assert metadata["clips in quarantine"].value == 1
-    assert isinstance(metadata["SROCC of VMAF and MOS, CRF 23"].value, float)
+    assert isinstance(metadata["SROCC of VMAF and MOS, bench, CRF 23"].value, float)
     assert Path(str(metadata["path"].value)).is_file()
 
 

@@ -18,7 +18,8 @@ NOBODY = references_frame([])
 def report(
     rows: Sequence[dict[str, Any]], quarantine: pl.DataFrame = NOBODY, shown_clips: Sequence[str] = ()
 ) -> Report:
-    return report_of(stored_frame(rows), quarantine, shown_clips, "000001")
+    frame = stored_frame(rows).with_columns(dataset=pl.col("clip").str.split("/").list.first())
+    return report_of(frame, quarantine, shown_clips, "000001")
 
 
 def section(found: Report, title: str, chapter: int = 0) -> Section:
@@ -27,9 +28,9 @@ def section(found: Report, title: str, chapter: int = 0) -> Section:
 
 
 def rated(clips: int, sweep: Sequence[int] = SWEEP) -> list[dict[str, Any]]:
-    """Clips whose VMAF falls with the CRF and rises with the MOS."""
+    """Clips of one dataset, whose VMAF falls with the CRF and rises with the MOS."""
     return [
-        feature_row(f"clip-{clip}", crf, nr_mos=1.0 + clip, vmaf_score=100.0 - crf + clip, bitrate_kbps=5000.0 / crf)
+        feature_row(f"set/{clip}", crf, nr_mos=1.0 + clip, vmaf_score=100.0 - crf + clip, bitrate_kbps=5000.0 / crf)
         for clip in range(clips)
         for crf in sweep
     ]
@@ -44,7 +45,7 @@ def rated(clips: int, sweep: Sequence[int] = SWEEP) -> list[dict[str, Any]]:
         (rated(1), "Canonical-6 features", "One clip only: there is no distribution to draw."),
         (rated(2, (23,)), "Correlations of VMAF and features", "There are fewer than 3 rows: nothing to correlate."),
         ([feature_row(nr_mos=None)], "MOS and VMAF", "No clip has a MOS: there is nothing to compare VMAF with."),
-        (rated(2), "MOS and VMAF", "Fewer than 3 clips have a MOS: nothing to correlate."),
+        (rated(2), "MOS and VMAF", "No dataset has 3 clips with a MOS or more: nothing to correlate."),
         (rated(4), "Curves that are not monotone", "VMAF rises with CRF in none of 4 clips."),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -76,14 +77,21 @@ def test_the_agreement_with_mos_is_that_of_each_crf_alone() -> None:
     # Over all CRFs together, the MOS would seem to say next to nothing of VMAF.
     found = report(rated(4))
     (table,) = section(found, "MOS and VMAF").tables
-    assert [tuple(row) for row in table.rows] == [(str(crf), "4", "1.000", "1.000") for crf in SWEEP]
-    assert found.numbers["SROCC of VMAF and MOS, CRF 18"] == pytest.approx(1)
+    assert [tuple(row) for row in table.rows] == [("set", str(crf), "4", "1.000", "1.000") for crf in SWEEP]
+    assert found.numbers["SROCC of VMAF and MOS, set, CRF 18"] == pytest.approx(1)
+
+
+def test_mos_of_datasets_with_different_scales_are_not_correlated_together() -> None:
+    other = [{**row, "clip": f"other/{row['clip']}", "nr_mos": 100 - row["nr_mos"]} for row in rated(3)]
+    found = section(report([*rated(4), *other]), "MOS and VMAF")
+    assert [(row[0], row[3]) for row in found.tables[0].rows] == [("set", "1.000")] * 3 + [("other", "-1.000")] * 3
+    assert [picture.caption.split(".")[0] for picture in found.pictures] == ["Dataset set", "Dataset other"]
 
 
 def test_mos_that_are_all_the_same_have_no_correlation_rather_than_a_wrong_one() -> None:
     rows = [{**row, "nr_mos": 3.0} for row in rated(4)]
     (table,) = section(report(rows), "MOS and VMAF").tables
-    assert [tuple(row) for row in table.rows] == [(str(crf), "4", "not defined", "not defined") for crf in SWEEP]
+    assert [tuple(row) for row in table.rows] == [("set", str(crf), "4", "not defined", "not defined") for crf in SWEEP]
 
 
 def test_clips_whose_vmaf_rises_with_crf_are_counted_and_the_worst_comes_first() -> None:
@@ -123,7 +131,7 @@ def test_reasons_of_quarantine_that_differ_in_a_number_count_together() -> None:
 
 @pytest.mark.parametrize(
     ("clips", "shown", "letters"),
-    [(3, [], ["clip-0", "clip-1", "clip-2"]), (9, ["clip-7", "clip-2"], ["clip-7", "clip-2"])],
+    [(3, [], ["set/0", "set/1", "set/2"]), (9, ["set/7", "set/2"], ["set/7", "set/2"])],
     ids=["few clips, all of them", "clips that were asked for, in that order"],
 )
 def test_every_curve_with_a_letter_has_the_name_of_its_clip_below(
@@ -143,7 +151,7 @@ def test_a_reader_of_many_clips_sees_their_band_and_how_to_see_one() -> None:
 
 
 def test_the_same_rows_make_the_same_pictures() -> None:
-    rows = fabricated_rows(60, SWEEP).with_columns(clip=pl.col("src"))
+    rows = fabricated_rows(60, SWEEP).with_columns(clip=pl.col("src"), dataset=pl.lit("set"))
     first, second = (
         [picture.png for chapter in made.chapters for part in chapter.sections for picture in part.pictures]
         for made in (report_of(rows, NOBODY, [], "000001"), report_of(rows, NOBODY, [], "000001"))

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 
+import polars as pl
 import pytest
 from PIL import Image
 
@@ -72,7 +73,9 @@ def test_pictures_are_small_enough_for_the_database_of_dagster(published: Tables
 
 def test_names_that_strangers_chose_are_read_and_not_obeyed(tmp_path: Path) -> None:
     quarantine = references_frame([reference_row(HOSTILE, quarantine_reason=HOSTILE)])
-    report = report_of(stored_frame(sweep_rows(HOSTILE)), quarantine, [], "000001")
+    report = report_of(
+        stored_frame(sweep_rows(HOSTILE)).with_columns(dataset=pl.lit(HOSTILE)), quarantine, [], "000001"
+    )
     write_page(report, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert not Outline(page).opened
