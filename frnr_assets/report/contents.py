@@ -163,6 +163,8 @@ def _correlations(rows: pl.DataFrame) -> Section:
         return Section(title, [f"There are fewer than {FEWEST_CORRELATED} rows: nothing to correlate."])
     constant = [name for name in CORRELATED if rows[name].n_unique() == 1]
     words = [f"The same in all rows, so that it correlates with nothing: {', '.join(constant)}."] if constant else []
+    if len(constant) >= len(CORRELATED) - 1:
+        return Section(title, words)
     caption = (
         "Rank correlations (Spearman) over all clips and CRFs together, so that much of them is what CRF does to both."
     )

@@ -71,6 +71,7 @@ def test_features_that_never_change_are_named_and_not_called_uncorrelated() -> N
     assert list(found.words) == [
         f"The same in all rows, so that it correlates with nothing: {', '.join(FEATURE_MEANS)}."
     ]
+    assert not found.pictures
 
 
 def test_the_agreement_with_mos_is_that_of_each_crf_alone() -> None:
