@@ -250,9 +250,7 @@ def _quarantine(quarantine: pl.DataFrame) -> Section:
     if quarantine.is_empty():
         return Section(title, ["No clip is in quarantine."])
     reasons = quarantine_reasons(quarantine)
-    words = [
-        f"{len(quarantine):,} clips cannot be used. Numbers in a reason are written as N: like ones count together."
-    ]
+    words = [f"Not usable: {len(quarantine):,}. Numbers in reasons are written as N: like ones count together."]
     if len(reasons) > _MOST_ROWS:
         words.append(f"The {_MOST_ROWS} most frequent of {len(reasons):,} reasons:")
     frequent = reasons.head(_MOST_ROWS)
