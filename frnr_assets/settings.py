@@ -13,6 +13,7 @@ from frnr_assets.containers import CONTAINERS, Container
 from frnr_assets.corpus.backlog import Recipe
 from frnr_assets.corpus.dataset import Columns, Dataset
 from frnr_assets.corpus.manifests.entries import roots_of
+from frnr_assets.corpus.publish import KEEP_VERSIONS
 from frnr_assets.media.decode import KeptFormat
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
@@ -123,6 +124,8 @@ class Settings(BaseModel):
     encode_dir: Path | None = Field(None, description="folder for them; default: encodes in data_root")
     keep_reference: KeptFormat | None = Field(None, description="keep the references: yuv (raw) or ffv1 (lossless)")
     scratch_dir: Path | None = Field(None, description="folder for what is deleted soon; default: scratch in data_root")
+
+    keep_versions: int = Field(KEEP_VERSIONS, ge=1, description="published versions that are kept, the newest")
 
     ffmpeg_path: Path | None = Field(None, description="an ffmpeg to use; default: the one that imageio-ffmpeg brings")
     cores: int | None = Field(None, ge=1, description="pieces of work at once; default: the cores this process may use")

@@ -37,13 +37,19 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
         store = tables.tables()
         store.feature_rows.compact()
         try:
-            rows = store.current_rows()
+            rows = store.rows_to_publish()
         except NotMaterialized as error:
             raise refusal(str(error)) from error
         if rows.is_empty():
             raise refusal("there are no feature rows to publish; materialize feature_rows first")
         try:
-            publication = publish(rows, store.corpus, sweep=settings.crf_sweep, mos_scale=settings.mos_range)
+            publication = publish(
+                rows,
+                store.corpus,
+                sweep=settings.crf_sweep,
+                mos_scale=settings.mos_range,
+                keep_versions=settings.keep_versions,
+            )
         except CorpusInvalid as error:
             raise refusal(f"the corpus was not published; the version before stays. {error}") from error
         context.log.info(f"published {publication.rows} rows to {publication.path}")

@@ -14,12 +14,23 @@ import pyarrow.parquet as pq
 from frnr_assets.corpus.findings import Finding, row_errors
 from frnr_assets.corpus.locks import locked
 from frnr_assets.corpus.schema import ROW_SCHEMA, SCHEMA_VERSION
-from frnr_assets.corpus.store import sync, to_polars
+from frnr_assets.corpus.sources import sources_of
+from frnr_assets.corpus.store import sync, to_polars, write_parquet
 from frnr_assets.vocabulary import CAVEAT
 from frnr_assets.words import harmless
 
 ROW_GROUP_ROWS = 64 * 1024
 KEEP_VERSIONS = 3
+CURRENT = "current"
+# Of the rows of a file; its footer says so.
+_ORDER = ("src", "encoder", "preset")
+_SORTED_BY = [pq.SortingColumn(ROW_SCHEMA.names.index(name)) for name in _ORDER]
+# The words and small numbers of a row repeat from row to row; its measurements do not, and a dictionary of them would
+# only be on top.
+_DICTIONARY_COLUMNS = [
+    "extra_params.list.element",
+    *(field.name for field in ROW_SCHEMA if pa.types.is_string(field.type) or pa.types.is_int32(field.type)),
+]
 
 
 class CorpusInvalid(Exception):  # noqa: N818 - the name says what the corpus would be
@@ -34,33 +45,48 @@ class CorpusInvalid(Exception):  # noqa: N818 - the name says what the corpus wo
         self.findings = tuple(findings)
 
 
+class CorpusMissing(LookupError):  # noqa: N818 - the name says what there is not
+    """There is no such version of a corpus; the message says what there is, or what makes it."""
+
+
 @dataclass(frozen=True)
 class Publication:
     """One published version.
 
     Attributes:
-        path: its folder.
+        path: its folder, whose name is the version's.
         rows: number of rows.
         size_bytes: of all its files.
+        sources: its table of ``SOURCES_SCHEMA``.
     """
 
     path: Path
     rows: int
     size_bytes: int
+    sources: pa.Table
 
 
-def publish(rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int], mos_scale: tuple[float, float]) -> Publication:
-    """Write the rows as a new version and make it the current one.
+def publish(
+    rows: pl.DataFrame,
+    folder: Path,
+    *,
+    sweep: Sequence[int],
+    mos_scale: tuple[float, float],
+    keep_versions: int = KEEP_VERSIONS,
+) -> Publication:
+    """Write the rows as a new version, with a table of its sources, and make it the current one.
 
     The version is written beside the others, read back and judged; then the link ``current`` is replaced by a
     rename. File names differ between versions, so that a reader who listed the old version through the link can
-    never get half of each. The newest ``KEEP_VERSIONS`` versions are kept.
+    never get half of each. A version that can be seen has its table of sources, in a folder of its own, where nobody
+    takes it for rows.
 
     Args:
-        rows: at least one row, with the columns of ``ROW_SCHEMA``.
-        folder: where versions and link live.
+        rows: at least one row, with the columns of ``ROW_SCHEMA``, ``dataset`` and ``clip``.
+        folder: where versions, sources and link live.
         sweep: the configured CRFs, for the file metadata.
         mos_scale: lowest and highest possible MOS.
+        keep_versions: how many versions are kept, the newest, this one included; at least 1.
 
     Raises:
         CorpusInvalid: a rule of ``row_errors`` is broken.
@@ -84,6 +110,9 @@ def publish(rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int], mos_scale
             errors = row_errors(table.schema, to_polars(table), published=len(rows), mos_scale=mos_scale)
             if errors:
                 raise CorpusInvalid(errors)  # noqa: TRY301 - what was staged goes away like after any other failure
+            sources = sources_of(rows)
+            sources_file(versions / name).parent.mkdir(exist_ok=True)
+            write_parquet(sources, sources_file(versions / name))
         except BaseException:
             shutil.rmtree(staging)
             raise
@@ -91,12 +120,15 @@ def publish(rows: pl.DataFrame, folder: Path, *, sweep: Sequence[int], mos_scale
         sync(versions)
         link = folder / f".current-{name}"
         link.symlink_to(Path("versions") / name)
-        link.replace(folder / "current")
+        link.replace(folder / CURRENT)
         sync(folder)
-        for old in _versions(folder)[:-KEEP_VERSIONS]:
+        for old in _versions(folder)[:-keep_versions]:
             shutil.rmtree(old)
+        kept = set(map(sources_file, _versions(folder)))
+        for outdated in set((folder / "sources").iterdir()) - kept:
+            outdated.unlink()
     size = sum(file.stat().st_size for file in version.rglob("*.parquet"))
-    return Publication(version, len(rows), size)
+    return Publication(version, len(rows), size, sources)
 
 
 def _versions(folder: Path) -> list[Path]:
@@ -107,9 +139,47 @@ def _number(version: Path) -> int:
     return int(version.name.partition("-")[0])
 
 
+def find_version(folder: Path, name: str | None = None) -> Path:
+    """Return the folder of a published version.
+
+    Args:
+        folder: where versions, sources and link live.
+        name: the version's name; None for the current one.
+
+    Raises:
+        CorpusMissing: there is none of that name, or none at all.
+    """
+    current = current_version(folder)
+    if current is None:
+        raise CorpusMissing(harmless(f"{folder}: nothing is published there; materialize {folder.name} first"))
+    if name is None:
+        return current
+    versions = {version.name: version for version in _versions(folder)}
+    if name not in versions:
+        raise CorpusMissing(
+            harmless(f"{folder}: there is no version {name}; there are {', '.join(versions)}. Older ones are not kept")
+        )
+    return versions[name]
+
+
+def sources_file(version: Path) -> Path:
+    """Return the file of a version's sources, one row each, in the columns of ``SOURCES_SCHEMA``."""
+    return version.parent.parent / "sources" / f"{version.name}.parquet"
+
+
+def version_files(version: Path) -> list[Path]:
+    """Return the files of a published version in the order of their CRFs."""
+    return sorted(version.glob("crf=*/*.parquet"), key=lambda file: (crf_of(file), file.name))
+
+
+def crf_of(file: Path) -> int:
+    """Return the CRF of all rows of a file of a published version."""
+    return int(file.parent.name.removeprefix("crf="))
+
+
 def current_version(folder: Path) -> Path | None:
     """Return the folder of the current version, or None when nothing was published yet."""
-    link = folder / "current"
+    link = folder / CURRENT
     return link.resolve(strict=True) if link.is_symlink() else None
 
 
@@ -120,19 +190,26 @@ def published_rows(table: pa.Table) -> int:
 
 def read_version(version: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a published version as it is on disk, or some columns; the schema carries the file metadata."""
-    files = sorted(version.glob("crf=*/*.parquet"), key=lambda file: (int(file.parent.name[len("crf=") :]), file.name))
     # "partitioning=None": crf is a column of the files too, so that each of them is complete on its own.
-    return pq.ParquetDataset(files, partitioning=None).read(columns=None if columns is None else list(columns))
+    dataset = pq.ParquetDataset(version_files(version), partitioning=None)
+    return dataset.read(columns=None if columns is None else list(columns))
 
 
 def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int]) -> None:
     schema = ROW_SCHEMA.with_metadata(file_metadata(rows, sweep))
-    ordered = rows.select(ROW_SCHEMA.names).sort("crf", "src", "encoder", "preset")
+    ordered = rows.select(ROW_SCHEMA.names).sort("crf", *_ORDER)
     for (crf,), part in ordered.group_by("crf", maintain_order=True):
         target = staging / f"crf={crf}"
         target.mkdir()
         file = target / f"{name}.parquet"
-        pq.write_table(part.to_arrow().cast(schema), file, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+        pq.write_table(
+            part.to_arrow().cast(schema),
+            file,
+            compression="zstd",
+            row_group_size=ROW_GROUP_ROWS,
+            use_dictionary=_DICTIONARY_COLUMNS,  # type: ignore[arg-type] # the stubs know only all or none
+            sorting_columns=_SORTED_BY,
+        )
         sync(file)
         sync(target)
     sync(staging)

@@ -111,6 +111,36 @@ FEATURE_ROWS_SCHEMA: Final = pa.schema(
 )
 FEATURE_ROWS_KEY: Final = ("clip", "encoder", "preset", "crf")
 
+# The rows of a corpus in which not every reference is a re-decoded upload: these two say so.
+_OF_ANY_REFERENCE = {
+    "nr_source": _field(
+        "nr_source",
+        pa.string(),
+        "path of the no-reference clip that the row was made from; null when its reference is a master",
+        nullable=True,
+    ),
+    "fr_from_nr": _field(
+        "fr_from_nr", pa.bool_(), "whether the reference is a re-decoded upload; false when it is a master"
+    ),
+}
+MIXED_ROW_SCHEMA: Final = pa.schema([_OF_ANY_REFERENCE.get(field.name, field) for field in ROW_SCHEMA])
+
+# One row for each source of a published corpus, beside it.
+SOURCES_SCHEMA: Final = pa.schema(
+    [
+        _field("src", pa.string(), "path of the source, as in the rows"),
+        _field("src_sha256", pa.string(), "SHA-256 of the source; empty when its rows do not have it"),
+        _field("dataset", pa.string(), "name of the dataset"),
+        _field("clip", pa.string(), "clip key; empty for sources that are no uploads"),
+        _field("fr_from_nr", pa.bool_(), "whether its rows were made from an upload; the stratum"),
+        _field("nr_mos", pa.float64(), "crowd MOS; null when it has none", nullable=True),
+        _field("rows", pa.int64(), "rows of the source"),
+        _field("mean_vmaf", pa.float64(), "mean VMAF of its rows"),
+        _field("split", pa.string(), "train, validation or test: the part that all rows of the source are in"),
+        _field("weight", pa.float64(), "sample weight of its rows: all strata weigh the same, rows 1 on average"),
+    ]
+)
+
 # What was asked for beyond the contract: one row for each value of each cell, beside the feature rows.
 EXTRA_FEATURES_SCHEMA: Final = pa.schema(
     [

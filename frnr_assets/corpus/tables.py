@@ -161,3 +161,11 @@ class Tables:
         current = rows.drop("nr_mos").join(clips, on="clip").sort("gone", *FEATURE_ROWS_KEY)
         one_each = current.unique(["src_sha256", *FEATURE_ROWS_KEY[1:]], keep="first", maintain_order=True)
         return one_each.select(rows.columns).sort(FEATURE_ROWS_KEY)
+
+    def rows_to_publish(self) -> pl.DataFrame:
+        """Return the current feature rows with the dataset of their clip, as the column ``dataset``.
+
+        Raises:
+            NotMaterialized: nothing was ingested yet.
+        """
+        return self.current_rows().join(self.listed_clips().select("clip", "dataset"), on="clip", maintain_order="left")

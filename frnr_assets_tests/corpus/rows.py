@@ -80,6 +80,16 @@ def stored_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return to_polars(pa.Table.from_pylist(list(rows), schema=FEATURE_ROWS_SCHEMA))
 
 
+def rows_to_publish(rows: Sequence[Mapping[str, Any]], dataset: str = "tests") -> pl.DataFrame:
+    """Rows as they are handed over to be published, of one dataset."""
+    return labelled(corpus_frame(rows), dataset)
+
+
+def labelled(rows: pl.DataFrame, dataset: str = "tests") -> pl.DataFrame:
+    """Rows of the contract with clip, which is the stem of src, and dataset."""
+    return rows.with_columns(clip=pl.col("src").str.extract(r"([^/]*?)(?:\.[^./]*)?$"), dataset=pl.lit(dataset))
+
+
 def references_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """Rows as the references table returns them."""
     return to_polars(pa.Table.from_pylist(list(rows), schema=REFERENCES_SCHEMA))

@@ -19,23 +19,36 @@ import pytest
 
 from frnr_assets.corpus.publish import (
     KEEP_VERSIONS,
+    ROW_GROUP_ROWS,
     CorpusInvalid,
+    CorpusMissing,
     Publication,
     current_version,
+    find_version,
     publish,
     published_rows,
     read_version,
+    sources_file,
+    version_files,
 )
-from frnr_assets.corpus.schema import ROW_SCHEMA
+from frnr_assets.corpus.schema import ROW_SCHEMA, SOURCES_SCHEMA
 from frnr_assets.corpus.store import to_polars
 from frnr_assets.vocabulary import CAVEAT
-from frnr_assets_tests.corpus.rows import MOS_SCALE, SWEEP, corpus_frame, feature_row, sweep_rows
+from frnr_assets_tests.corpus.rows import (
+    MOS_SCALE,
+    SWEEP,
+    corpus_frame,
+    feature_row,
+    labelled,
+    rows_to_publish,
+    sweep_rows,
+)
 
 FIRST_SECOND = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
 
 def _publish(rows: pl.DataFrame, folder: Path) -> Publication:
-    return publish(rows, folder, sweep=SWEEP, mos_scale=MOS_SCALE)
+    return publish(labelled(rows), folder, sweep=SWEEP, mos_scale=MOS_SCALE)
 
 
 def _corpus(*clips: str) -> pl.DataFrame:
@@ -88,7 +101,7 @@ def test_columns_that_are_not_in_the_contract_stay_behind(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("sweep", [(18, 23, 38), (5, 18, 40)], ids=str)
 def test_rows_come_in_the_order_of_crf_and_source(tmp_path: Path, sweep: Sequence[int]) -> None:
-    rows = corpus_frame(sweep_rows("b", "c", "a", sweep=sweep))
+    rows = rows_to_publish(sweep_rows("b", "c", "a", sweep=sweep))
     publication = publish(rows, tmp_path, sweep=sweep, mos_scale=MOS_SCALE)
     assert {folder.name for folder in publication.path.iterdir()} == {f"crf={crf}" for crf in sweep}
     found = to_polars(read_version(publication.path)).select("crf", "src").rows()
@@ -120,6 +133,28 @@ def test_every_single_file_says_what_its_rows_are_worth(tmp_path: Path) -> None:
     assert published_rows(read_version(publication.path)) == 6
 
 
+def test_what_a_filter_of_a_trainer_needs_is_in_the_files_footers(tmp_path: Path) -> None:
+    rows = corpus_frame([feature_row(f"{clip:06}", extra_params=["-tune", "film"]) for clip in range(2000)])
+    many = pl.concat([rows.with_columns(src=pl.format("/{}{}", pl.lit(part), "src")) for part in range(35)])
+    publication = _publish(many.with_columns(nr_source="src", src_sha256="src"), tmp_path)
+    (file,) = version_files(publication.path)
+    metadata = pq.read_metadata(file)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    assert [group.num_rows for group in groups] == [ROW_GROUP_ROWS, 70_000 - ROW_GROUP_ROWS]
+    by_src = [ROW_SCHEMA.names.index(name) for name in ("src", "encoder", "preset")]
+    for group in groups:
+        assert [column.column_index for column in group.sorting_columns] == by_src
+        for column in (group.column(number) for number in range(group.num_columns)):
+            assert column.compression == "ZSTD"
+            assert column.is_stats_set
+            if column.physical_type == "BYTE_ARRAY":
+                assert column.has_dictionary_page, column.path_in_schema
+    first, second = (group.column(by_src[0]).statistics for group in groups)
+    assert first is not None
+    assert second is not None
+    assert str(first.max) < str(second.min)
+
+
 def test_a_dataset_from_elsewhere_has_no_count_of_published_rows() -> None:
     assert published_rows(pa.table({"crf": [18]})) == -1
 
@@ -128,7 +163,7 @@ def test_a_dataset_from_elsewhere_has_no_count_of_published_rows() -> None:
 @pytest.mark.parametrize("library", ["polars", "pandas", "duckdb"])
 def test_a_trainer_reads_the_corpus_with_one_line(tmp_path: Path, library: str, way: str) -> None:
     # Paths of one digit: a Hive key read as text would sort and compare as text.
-    rows = corpus_frame(sweep_rows("a", "b", sweep=(5, 18, 28)))
+    rows = rows_to_publish(sweep_rows("a", "b", sweep=(5, 18, 28)))
     publication = publish(rows, tmp_path, sweep=(5, 18, 28), mos_scale=MOS_SCALE)
     version = publication.path if way == "version" else tmp_path / "current"
     if library == "polars":
@@ -224,7 +259,8 @@ def test_a_full_disk_leaves_trainers_with_the_version_before(small_disk: Path) -
 def test_only_the_newest_versions_take_up_space(tmp_path: Path) -> None:
     published = [_publish(_corpus("a"), tmp_path).path for _ in range(KEEP_VERSIONS + 3)]
     assert sorted((tmp_path / "versions").iterdir()) == sorted(published[-KEEP_VERSIONS:])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".publication.lock", "current", "versions"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".publication.lock", "current", "sources", "versions"]
+    assert sorted((tmp_path / "sources").iterdir()) == sorted(map(sources_file, published[-KEEP_VERSIONS:]))
 
 
 @pytest.mark.parametrize(
@@ -239,6 +275,37 @@ def test_whatever_the_clock_says_the_current_version_is_never_the_one_that_is_de
         assert publication.path.is_dir()
         assert current_version(tmp_path) == publication.path
         assert len(read_version(publication.path)) == len(SWEEP) * number
+
+
+@pytest.mark.usefixtures("a_second_each")
+def test_a_kept_version_is_found_by_its_name_with_its_sources(tmp_path: Path) -> None:
+    published = [
+        publish(labelled(_corpus(*clips)), tmp_path, sweep=SWEEP, mos_scale=MOS_SCALE, keep_versions=2)
+        for clips in ("a", "ab", "abc")
+    ]
+    for publication, clips in zip(published[1:], ("ab", "abc"), strict=True):
+        found = find_version(tmp_path, publication.path.name)
+        assert found == publication.path
+        sources = pq.read_table(sources_file(found))
+        assert sources.schema.equals(SOURCES_SCHEMA)
+        assert sources.equals(publication.sources)
+        assert sources["clip"].to_pylist() == list(clips)
+    assert find_version(tmp_path) == published[-1].path
+    with pytest.raises(CorpusMissing, match=f"no version {published[0].path.name}; there are {published[1].path.name}"):
+        find_version(tmp_path, published[0].path.name)
+
+
+def test_before_the_first_publication_a_reader_is_told_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(CorpusMissing, match="nothing is published there; materialize fr_corpus first"):
+        find_version(tmp_path / "fr_corpus")
+
+
+def test_a_kill_between_sources_and_rows_leaves_no_sources_for_good(tmp_path: Path) -> None:
+    _publish(_corpus("a"), tmp_path)
+    (tmp_path / "sources" / "000007-20260304T050607Z.parquet").write_bytes(b"of a version that never came")
+    publication = _publish(_corpus("a"), tmp_path)
+    assert len(list((tmp_path / "sources").iterdir())) == 2
+    assert sources_file(publication.path).exists()
 
 
 @pytest.mark.usefixtures("a_second_each")
@@ -257,6 +324,7 @@ def test_there_is_no_moment_without_a_whole_current_version(tmp_path: Path) -> N
         if event == "c_return":
             version = current_version(tmp_path)
             assert version is None or len(list(version.rglob("*.parquet"))) == len(SWEEP)
+            assert version is None or sources_file(version).is_file()
             seen.add(version)
 
     sys.setprofile(look)

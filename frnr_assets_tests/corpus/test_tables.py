@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from frnr_assets.corpus.schema import CLIPS_SCHEMA, FEATURE_ROWS_SCHEMA
@@ -82,6 +83,7 @@ def test_what_is_published_is_what_the_manifests_say_now(tmp_path: Path) -> None
     assert rows["clip"].unique().to_list() == ["kept"]
     assert rows["nr_mos"].unique().to_list() == [1.25]
     assert rows.columns == FEATURE_ROWS_SCHEMA.names
+    assert tables.rows_to_publish().equals(rows.with_columns(dataset=pl.lit(CLIP_ROW["dataset"])))
 
 
 def test_before_anything_was_measured_there_is_nothing_to_publish(tmp_path: Path) -> None:

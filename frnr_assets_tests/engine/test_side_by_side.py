@@ -150,7 +150,7 @@ def test_the_rows_of_both_are_current_and_can_be_published(both: Both) -> None:
     assert recipes_mixed(rows) == []
     assert quality_rises(rows) == []
 
-    publication = publish(rows, both.tables.corpus, sweep=SVT_CRFS, mos_scale=MOS_SCALE)
+    publication = publish(both.tables.rows_to_publish(), both.tables.corpus, sweep=SVT_CRFS, mos_scale=MOS_SCALE)
     published = read_version(publication.path)
     assert publication.rows == 4
     corpus = to_polars(published)
