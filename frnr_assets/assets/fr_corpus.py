@@ -3,13 +3,16 @@
 from statistics import fmean
 
 import dagster as dg
+import polars as pl
 
 from frnr_assets.assets.cells import FEATURE_ROWS
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
 from frnr_assets.assets.progress import refusal
+from frnr_assets.corpus.card import Background, write_card
 from frnr_assets.corpus.publish import CorpusInvalid, publish
 from frnr_assets.corpus.schema import ROW_SCHEMA
-from frnr_assets.corpus.tables import NotMaterialized
+from frnr_assets.corpus.tables import NotMaterialized, Tables
+from frnr_assets.engine.recipes import commands_of
 from frnr_assets.resources import TablesResource
 from frnr_assets.settings import Settings
 
@@ -24,13 +27,14 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
         deps=[FEATURE_ROWS],
         description=describe(
             "The corpus: all current feature rows as one Parquet dataset, Hive-partitioned by crf, in the vmaf-tune "
-            "row schema plus nr_source, nr_mos and fr_from_nr. A broken corpus is not published; readers see the "
+            "row schema plus nr_source, nr_mos and fr_from_nr, with a table of its sources (split and weight) and a "
+            "dataset card beside it. A broken corpus is not published; readers see the "
             "version before or the new one, never half."
         ),
         owners=OWNERS,
         kinds={"polars", "parquet"},
         group_name=GROUP,
-        code_version="1",
+        code_version="2",
         metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA)},
     )
     def fr_corpus(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult[None]:
@@ -42,6 +46,7 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
             raise refusal(str(error)) from error
         if rows.is_empty():
             raise refusal("there are no feature rows to publish; materialize feature_rows first")
+        background = _background(store, rows, settings)
         try:
             publication = publish(
                 rows,
@@ -52,6 +57,7 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
             )
         except CorpusInvalid as error:
             raise refusal(f"the corpus was not published; the version before stays. {error}") from error
+        write_card(publication, rows, background, store.card)
         context.log.info(f"published {publication.rows} rows to {publication.path}")
         return dg.MaterializeResult(
             metadata={
@@ -61,7 +67,23 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
                 "size (bytes)": publication.size_bytes,
                 "mean VMAF": fmean(rows["vmaf_score"]),
                 "path": dg.MetadataValue.path(publication.path),
+                "dataset card": dg.MetadataValue.path(store.card),
             }
         )
 
     return fr_corpus
+
+
+def _background(tables: Tables, rows: pl.DataFrame, settings: Settings) -> Background:
+    quarantined = tables.quarantine()["dataset"].value_counts()
+    return Background(
+        licences={dataset.name: dataset.licence for dataset in settings.datasets if dataset.licence},
+        quarantined=dict(quarantined.iter_rows()),
+        commands=commands_of(
+            rows,
+            tables.references.read(),
+            vmaf=settings.vmaf_settings(),
+            rules=settings.source_rules(),
+            sample_clip_seconds=settings.sample_clip_seconds,
+        ),
+    )

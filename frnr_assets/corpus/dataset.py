@@ -42,6 +42,7 @@ class Dataset(BaseModel):
     clips_root: Path | None = Field(None, description="folder of the clips; default: the manifest's folder")
     mos_scale: tuple[float, float] = Field((1.0, 5.0), description="lowest and highest possible MOS")
     expected_clips: int | None = Field(None, ge=1, description="how many clips it should have; a check compares")
+    licence: str | None = Field(None, min_length=1, description="under which licence it came, for the dataset card")
     columns: Columns = Field(Columns(), description="which column is which, where the spelling is unusual")
 
     @model_validator(mode="after")

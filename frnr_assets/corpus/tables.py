@@ -75,6 +75,11 @@ class Tables:
         return self.root / "corpus" / "report.html"
 
     @property
+    def card(self) -> Path:
+        """The file that says what the published corpus is."""
+        return self.root / "corpus" / "DATASET_CARD.md"
+
+    @property
     def kept_references(self) -> Path:
         """The folder of the references that are kept on request."""
         return self.root / "references"

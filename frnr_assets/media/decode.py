@@ -228,25 +228,14 @@ class _Decode:
         return self.rules.frames_allowed(self.probe.width, self.probe.height)
 
     def _run(self, *, damaged: bool) -> ToolResult:
-        working, rules = self.working, self.rules
-        # Times of the source's own may stand still or go back, which no muxer takes; the log has them from before.
-        timing = index_timing(self.rate)
-        # One frame more than allowed, to know that there are more.
-        most = ("-frames:v", str(self._frames_allowed + 1))
-        every = ("-fps_mode", "passthrough", *FILTERED_TIMES, *most)
-        # VP8 and its container may differ in what they say of the size of the frames.
-        coded = f"crop=w='if(eq(iw,{self.probe.width})*eq(ih,{self.probe.height}),iw,-1)':h=ih:exact=1"
-        outputs = ["-map", "0:V:0", "-vf", f"{coded},{working.filters},{shot_filters(_FRAME_LOG)},{timing}", *every]
-        outputs += ["-f", "md5", "-"]
-        if self.keep:
-            outputs += ["-map", "0:V:0", "-vf", f"{working.filters},{timing}", *every]
-            outputs += [*_KEPT_ARGS[self.keep], KEPT_FILES[self.keep]]
+        rules = self.rules
         # Headers lie about the number of frames; a wrong guess only makes the limit more or less generous.
         frames = min(float(self.rate) * (self.probe.stream_duration_s or DURATION_GUESS_S), self._frames_allowed)
         descriptor = open_source(self.source, rules, self.found)
+        opened = source_args(descriptor, rules, damaged=damaged)
         return run_ffmpeg(
             self.ffmpeg,
-            ["-progress", "pipe:1", *source_args(descriptor, rules, damaged=damaged), *outputs],
+            decode_args(opened, self.probe, self.working, self.rate, frames=self._frames_allowed, keep=self.keep),
             "decode",
             runner=self.runner,
             cwd=self.scratch,
@@ -254,6 +243,39 @@ class _Decode:
             inherited=(descriptor,),
             tolerated=None if damaged else (),
         )
+
+
+def decode_args(
+    opened: Sequence[str],
+    probe: Probe,
+    working: WorkingFormat,
+    rate: Fraction,
+    *,
+    frames: int,
+    keep: KeptFormat | None = None,
+) -> list[str]:
+    """Return ffmpeg's arguments of a decode: the MD5 of all frames, and a log of their times and shot changes.
+
+    Args:
+        opened: the arguments that open the source.
+        probe: what was probed of it.
+        working: the working format.
+        rate: frames per second that the frames are timed by.
+        frames: how many the source may have.
+        keep: leave the frames in a file, too.
+    """
+    # Times of the source's own may stand still or go back, which no muxer takes; the log has them from before.
+    timing = index_timing(rate)
+    # One frame more than allowed, to know that there are more.
+    every = ("-fps_mode", "passthrough", *FILTERED_TIMES, "-frames:v", str(frames + 1))
+    # VP8 and its container may differ in what they say of the size of the frames.
+    coded = f"crop=w='if(eq(iw,{probe.width})*eq(ih,{probe.height}),iw,-1)':h=ih:exact=1"
+    outputs = ["-map", "0:V:0", "-vf", f"{coded},{working.filters},{shot_filters(_FRAME_LOG)},{timing}", *every]
+    outputs += ["-f", "md5", "-"]
+    if keep:
+        outputs += ["-map", "0:V:0", "-vf", f"{working.filters},{timing}", *every]
+        outputs += [*_KEPT_ARGS[keep], KEPT_FILES[keep]]
+    return ["-progress", "pipe:1", *opened, *outputs]
 
 
 def shot_filters(frame_log: str) -> str:

@@ -1,5 +1,6 @@
 """Making one distortion: the reference re-encoded at one CRF."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from frnr_assets.media.source import SourceRules, open_source
 # Denominator of a frame rate: with it, at up to 240 frames per second, a time base is within libvpx's and libaom's
 # limit of a nanosecond.
 _FINEST_RATE = 1_000_000
+DISTORTION_FILE = "distortion.mp4"
 
 
 @dataclass(frozen=True)
@@ -86,16 +88,10 @@ def encode_distortion(
         OSError: a full disk cut the statistics short.
         ToolFailed: the encode failed, or does not have as many frames as went in.
     """
-    output = "distortion.mp4"
     part = settings.part_of(reference)
-    filters = f"{part.filters}{reference.working.filters},"
     descriptor = open_source(source, rules, reference.fingerprint)
-    args = [
-        *source_args(descriptor, rules, damaged=bool(reference.decode_errors)),
-        *encoder_args(settings, crf, reference.probe.rate, filters=filters),
-        *("-progress", "pipe:1", output),
-        *identity_args(reference),
-    ]
+    opened = source_args(descriptor, rules, damaged=bool(reference.decode_errors))
+    args = encode_args(opened, reference, crf, settings)
     what = f"encode at CRF {crf}"
     timeout_s = limits.timeout_s(reference.working.width, reference.working.height, part.frames)
     result = run_ffmpeg(
@@ -124,8 +120,26 @@ def encode_distortion(
         refuse_without_space(scratch)
         came_out = " or ".join(map(str, sorted(written)))
         raise ToolFailed(f"{what} failed: {part.frames} frames went in, {came_out} came out", result)
-    path = scratch / output
+    path = scratch / DISTORTION_FILE
     return Distortion(path, path.stat().st_size, result.wall_s * 1000, statistics)
+
+
+def encode_args(opened: Sequence[str], reference: Reference, crf: int, settings: EncodeSettings) -> list[str]:
+    """Return ffmpeg's arguments of an encode.
+
+    Args:
+        opened: the arguments that open the source.
+        reference: its facts.
+        crf: the constant rate factor.
+        settings: encoder, preset, extra parameters.
+    """
+    filters = f"{settings.part_of(reference).filters}{reference.working.filters},"
+    return [
+        *opened,
+        *encoder_args(settings, crf, reference.probe.rate, filters=filters),
+        *("-progress", "pipe:1", DISTORTION_FILE),
+        *identity_args(reference),
+    ]
 
 
 def encoder_args(

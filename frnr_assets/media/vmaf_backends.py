@@ -112,17 +112,8 @@ def score_with_filter(
     """
     working, count = pairs.reference.working, len(pairs.distortions)
     model = vmaf.models.of(working.height).argument(scratch)
-    features = "|".join(f"name={name}" for name in vmaf.extractors(working.width, working.height))
-    graph = [f"[{count}:V:0]{pairs.reference_leg},split={count}" + "".join(f"[r{i}]" for i in range(count))]
-    for i in range(count):
-        graph.append(f"[{i}:V:0]{pairs.distortion_leg}[d{i}]")
-        options = f"model={model}:feature={features}:log_fmt=json:log_path={log_name(i)}"
-        graph.append(f"[d{i}][r{i}]libvmaf={options}[o{i}]")
     descriptor, from_source = pairs.open_source()
-    inputs = [*(arg for path in pairs.distortions for arg in distortion_args(path)), *from_source]
-    outputs = [arg for i in range(count) for arg in ("-map", f"[o{i}]", "-f", "null", "-")]
-    outputs += identity_args(pairs.reference, f"{count}:V:0")
-    args = ["-filter_complex_threads", "1", *inputs, "-filter_complex", ";".join(graph), *outputs]
+    args = filter_args(pairs, from_source, vmaf, model)
     result = run_ffmpeg(
         ffmpeg,
         args,
@@ -136,6 +127,28 @@ def score_with_filter(
     )
     refuse_other_frames(pairs.reference, scratch, result)
     return [(result, result.wall_s / count)] * count
+
+
+def filter_args(pairs: Pairs, opened: Sequence[str], vmaf: VmafSettings, model: str) -> list[str]:
+    """Return ffmpeg's arguments for scoring all pairs.
+
+    Args:
+        pairs: the distortions and their reference.
+        opened: the arguments that open the source.
+        vmaf: the features that are computed beside the model.
+        model: libvmaf's model argument.
+    """
+    working, count = pairs.reference.working, len(pairs.distortions)
+    features = "|".join(f"name={name}" for name in vmaf.extractors(working.width, working.height))
+    graph = [f"[{count}:V:0]{pairs.reference_leg},split={count}" + "".join(f"[r{i}]" for i in range(count))]
+    for i in range(count):
+        graph.append(f"[{i}:V:0]{pairs.distortion_leg}[d{i}]")
+        options = f"model={model}:feature={features}:log_fmt=json:log_path={log_name(i)}"
+        graph.append(f"[d{i}][r{i}]libvmaf={options}[o{i}]")
+    inputs = [*(arg for path in pairs.distortions for arg in distortion_args(path)), *opened]
+    outputs = [arg for i in range(count) for arg in ("-map", f"[o{i}]", "-f", "null", "-")]
+    outputs += identity_args(pairs.reference, f"{count}:V:0")
+    return ["-filter_complex_threads", "1", *inputs, "-filter_complex", ";".join(graph), *outputs]
 
 
 def score_with_tool(

@@ -9,6 +9,7 @@ import pytest
 from dagster._core.definitions.data_version import StaleStatus
 from dagster._utils.test.data_versions import get_stale_status_resolver
 
+from frnr_assets import load_corpus
 from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
 from frnr_assets.assets.corpus_report import CORPUS_REPORT
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
@@ -52,6 +53,12 @@ def test_clips_become_a_corpus(project: Project) -> None:
     (report,) = project.materializations(CORPUS_REPORT)
     assert report.metadata["rows"].value == 4, "the report follows its corpus"
     assert report.metadata["clips in quarantine"].value == 1
+    loaded = load_corpus(project.settings.data_root).collect()
+    assert loaded.select("dataset", "split", "weight").unique().rows() == [("tests", "train", 1.0)]
+    card = project.tables.card.read_text()
+    assert "2 clips, 4 rows, 2 sources, 1 clips in quarantine" in card
+    assert "-c:v libx264 -preset medium -crf 23" in card
+    assert str(project.folder) not in card, "a card is published: whose machine it was is nobody's business"
 
 
 def test_every_cell_is_recorded_once_with_numbers_to_plot(project: Project) -> None:
