@@ -13,11 +13,12 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from frnr_assets.corpus.dataset import Dataset
-from frnr_assets.corpus.export import SUFFIXES
+from frnr_assets.corpus.export import SUFFIXES, export_version
+from frnr_assets.corpus.load import CORPORA
 from frnr_assets.corpus.locks import Busy
 from frnr_assets.corpus.manifests.entries import manifest_files
 from frnr_assets.corpus.manifests.records import ManifestError
-from frnr_assets.corpus.publish import CorpusInvalid
+from frnr_assets.corpus.publish import CorpusInvalid, CorpusMissing, find_version
 from frnr_assets.doctor import examine
 from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR, extract, extras_of, failures_of, frames_of, tables_of
 from frnr_assets.media.process import ToolError
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)
-    except (SettingsError, ManifestError, ToolError) as error:
+    except (SettingsError, ManifestError, ToolError, CorpusMissing) as error:
         _complain(str(error))
         return _USAGE
     except Busy as error:
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_extract(commands)
+    _add_export(commands)
     doctor = commands.add_parser(
         "doctor",
         help="check tools, encoders, models, disks and datasets, and say how to mend what is missing",
@@ -127,11 +129,31 @@ def _add_extract(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.set_defaults(run=_extract)
 
 
+def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a published corpus to one file",
+        description="Write the rows of a published corpus to one file, as they are: strict JSON, one object a line, or "
+        "Parquet.",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help=f"the file of rows; its end, {' or '.join(SUFFIXES)}, is its format"
+    )
+    parser.add_argument("--corpus", choices=CORPORA, default=CORPORA[0], help="which corpus (default: %(default)s)")
+    parser.add_argument("--version", metavar="NAME", help="a version that is kept (default: the current one)")
+    _add_setting(parser, "data_root")
+    parser.set_defaults(run=_export)
+
+
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings", "each also an entry of frnr.toml")
-    for name, setting in Settings.model_fields.items():
+    for name in Settings.model_fields:
         if name not in _NO_FLAGS:
-            group.add_argument(f"--{_dashed(name)}", dest=f"setting_{name}", **_flag(name, setting))
+            _add_setting(group, name)
+
+
+def _add_setting(parser: argparse._ActionsContainer, name: str) -> None:
+    parser.add_argument(f"--{_dashed(name)}", dest=f"setting_{name}", **_flag(name, Settings.model_fields[name]))
 
 
 def _flag(name: str, setting: FieldInfo) -> dict[str, Any]:
@@ -204,16 +226,13 @@ def _dataset(arguments: argparse.Namespace, settings: Settings) -> Dataset:
 def _extract(arguments: argparse.Namespace) -> int:
     # Ended like with Ctrl-C, so that what was measured is written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if arguments.output.suffix not in SUFFIXES:
-        raise SettingsError(f"--output {arguments.output}: it can end in {' or '.join(SUFFIXES)}")
+    _refuse_other_output(arguments.output)
     settings = _settings(arguments)
     dataset = _dataset(arguments, settings)
     output = arguments.output
     written = {path.resolve() for path in (output, failures_of(output), extras_of(output), frames_of(output))}
     if written & {manifest.resolve() for manifest, _ in manifest_files(dataset)}:
         raise SettingsError(f"--output {arguments.output}: it, or a file beside it, would be written over the input")
-    if arguments.output.is_dir():
-        raise SettingsError(f"--output {arguments.output}: it is a folder")
     tables = tables_of(dataset, settings)
     _require_writable("output", arguments.output.parent)
     _require_writable("data_root", settings.data_root)
@@ -235,6 +254,25 @@ def _extract(arguments: argparse.Namespace) -> int:
     if done.interrupted:
         raise KeyboardInterrupt
     return _FAILED if done.failures else _OK
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    _refuse_other_output(arguments.output)
+    corpora = _settings(arguments).data_root / "corpus"
+    if arguments.output.resolve().is_relative_to(corpora.resolve()):
+        raise SettingsError(f"--output {arguments.output}: what is published stays as it is; choose another folder")
+    version = find_version(corpora / arguments.corpus, arguments.version)
+    _require_writable("output", arguments.output.parent)
+    rows = export_version(version, arguments.output)
+    _complain(f"{_counted(rows, 'row')} of {arguments.corpus}, version {version.name}, in {arguments.output}")
+    return _OK
+
+
+def _refuse_other_output(output: Path) -> None:
+    if output.suffix not in SUFFIXES:
+        raise SettingsError(f"--output {output}: it can end in {' or '.join(SUFFIXES)}")
+    if output.is_dir():
+        raise SettingsError(f"--output {output}: it is a folder")
 
 
 def _require_writable(name: str, folder: Path) -> None:

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from frnr_assets.corpus.findings import row_errors
-from frnr_assets.corpus.publish import CorpusInvalid, file_metadata
+from frnr_assets.corpus.publish import (
+    DICTIONARY_COLUMNS,
+    ROW_GROUP_ROWS,
+    CorpusInvalid,
+    file_metadata,
+    version_files,
+)
 from frnr_assets.corpus.schema import FRAME_COLUMNS, FRAME_SCORES_SCHEMA, ROW_SCHEMA
 from frnr_assets.corpus.store import PartTable, replacing, write_parquet, write_parquet_pieces
 
@@ -76,6 +83,56 @@ def export_frame_scores(rows: pl.DataFrame, frame_scores: PartTable, path: Path,
             yield cells.select(schema.names).to_arrow().cast(schema)
 
     write_parquet_pieces(pieces(), schema, path)
+
+
+def export_version(version: Path, path: Path) -> int:
+    """Write the rows of a published version to one file, as they are, durably and at once; return how many.
+
+    They are read and written in batches: the whole of KonViD-150k never is in memory.
+
+    Args:
+        version: the folder of the version.
+        path: the file; its suffix, one of ``SUFFIXES``, chooses the format.
+
+    Raises:
+        OSError: the disk is full, the folder is not writable, or a file of the version is damaged or gone; the file is
+            as it was.
+        ValueError: another suffix.
+    """
+    schema = pq.read_schema(version_files(version)[0])
+    rows = int((schema.metadata or {}).get(b"rows", b"-1"))
+    if path.suffix == ".parquet":
+        with (
+            replacing(path) as temporary,
+            pq.ParquetWriter(
+                temporary,
+                schema,
+                compression="zstd",
+                use_dictionary=DICTIONARY_COLUMNS,  # type: ignore[arg-type] # the stubs know only all or none
+            ) as writer,
+        ):
+            for batch in _batches(version, rows, ROW_GROUP_ROWS):
+                writer.write_batch(batch)
+    elif path.suffix == ".jsonl":
+        write_json_lines((row for batch in _batches(version, rows, _BATCH_ROWS) for row in batch.to_pylist()), path)
+    else:
+        raise ValueError(f"{path} ends in neither {' nor '.join(SUFFIXES)}")
+    return rows
+
+
+def _batches(version: Path, published: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Read a version in the order of its files, and insist on all of its rows."""
+    read = 0
+    for file in version_files(version):
+        try:
+            with pq.ParquetFile(file) as opened:
+                for batch in opened.iter_batches(batch_rows):
+                    read += len(batch)
+                    yield batch
+        except pa.ArrowInvalid as error:
+            raise OSError(f"{file} is damaged; export another version, or publish the corpus again") from error
+    if read != published:
+        raise OSError(f"{version} has {read} rows where {published} were published; publish the corpus again")
 
 
 def write_json_lines(rows: Iterable[dict[str, object]], path: Path) -> None:

@@ -27,7 +27,7 @@ _ORDER = ("src", "encoder", "preset")
 _SORTED_BY = [pq.SortingColumn(ROW_SCHEMA.names.index(name)) for name in _ORDER]
 # The words and small numbers of a row repeat from row to row; its measurements do not, and a dictionary of them would
 # only be on top.
-_DICTIONARY_COLUMNS = [
+DICTIONARY_COLUMNS = [
     "extra_params.list.element",
     *(field.name for field in ROW_SCHEMA if pa.types.is_string(field.type) or pa.types.is_int32(field.type)),
 ]
@@ -207,7 +207,7 @@ def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int]) -
             file,
             compression="zstd",
             row_group_size=ROW_GROUP_ROWS,
-            use_dictionary=_DICTIONARY_COLUMNS,  # type: ignore[arg-type] # the stubs know only all or none
+            use_dictionary=DICTIONARY_COLUMNS,  # type: ignore[arg-type] # the stubs know only all or none
             sorting_columns=_SORTED_BY,
         )
         sync(file)
