@@ -9,6 +9,7 @@ from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
 from frnr_assets.assets.corpus_report import CORPUS_REPORT
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
 from frnr_assets.assets.fr_corpus import FR_CORPUS
+from frnr_assets.assets.mixed_corpus import MIXED_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 from frnr_assets.settings import Settings
 
@@ -35,12 +36,13 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     ]
 
 
-def build_jobs() -> list[UnresolvedAssetJobDefinition]:
+def build_jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
     """Return one job for each stage.
 
     A downstream asset, or a check, in the same run as a batch would be skipped, because a batch yields nothing; so
     the corpus, the checks of the tables it is made from, and its report have a run of their own.
     """
+    corpora = [FR_CORPUS, *([MIXED_CORPUS] if settings.fr_datasets else [])]
     measured = dg.AssetSelection.checks_for_assets(DECODED_REFERENCE, FEATURE_ROWS)
     return [
         dg.define_asset_job(INGEST, dg.AssetSelection.assets(SOURCE_MANIFEST), description="Read the manifests."),
@@ -56,7 +58,7 @@ def build_jobs() -> list[UnresolvedAssetJobDefinition]:
         ),
         dg.define_asset_job(
             PUBLISH,
-            dg.AssetSelection.assets(FR_CORPUS, CORPUS_REPORT) | measured,
+            dg.AssetSelection.assets(*corpora, CORPUS_REPORT) | measured,
             description="Check the tables, publish the corpus, check the corpus, report on it.",
         ),
     ]

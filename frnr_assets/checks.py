@@ -9,11 +9,12 @@ import pyarrow as pa
 from frnr_assets.assets.cells import FEATURE_ROWS
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
 from frnr_assets.assets.fr_corpus import FR_CORPUS
+from frnr_assets.assets.mixed_corpus import MIXED_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 from frnr_assets.corpus import findings
 from frnr_assets.corpus.findings import Finding
 from frnr_assets.corpus.publish import current_version, published_rows, read_version
-from frnr_assets.corpus.schema import CLIPS_SCHEMA, FEATURE_ROWS_SCHEMA, REFERENCES_SCHEMA, ROW_SCHEMA
+from frnr_assets.corpus.schema import CLIPS_SCHEMA, FEATURE_ROWS_SCHEMA, MIXED_ROW_SCHEMA, REFERENCES_SCHEMA, ROW_SCHEMA
 from frnr_assets.corpus.store import PartTable, to_polars
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.resources import TablesResource
@@ -26,7 +27,8 @@ _WARN, _ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 
 def build_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     """Return every check. What is an error on fr_corpus has also been ruled out before it was published."""
-    return [*_manifest_checks(settings), *_reference_checks(), *_row_checks(), *_corpus_checks(settings)]
+    mixed = _mixed_checks(settings) if settings.fr_datasets else []
+    return [*_manifest_checks(settings), *_reference_checks(), *_row_checks(), *_corpus_checks(settings), *mixed]
 
 
 def _manifest_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
@@ -227,6 +229,45 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     ]
 
 
+def _mixed_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
+    def values_in_range(tables: Tables) -> list[Finding]:
+        rows = to_polars(_published_mixed(tables))
+        mos = findings.mos_implausible(rows, settings.mos_range, "nr_mos", "src")
+        return [*findings.values_implausible(rows, "src"), *findings.provenance_contradictory(rows), *mos]
+
+    return [
+        _check(
+            MIXED_CORPUS,
+            "mixed_schema",
+            "The published files have exactly the columns of the contract, in its order; nr_source may be null.",
+            lambda tables: findings.schema_differs(_published_mixed(tables).schema, MIXED_ROW_SCHEMA),
+            blocking=True,
+        ),
+        _check(
+            MIXED_CORPUS,
+            "mixed_values_in_range",
+            "VMAF, canonical-6 features and MOS are finite and in range in every published row, and nr_source and "
+            "nr_mos are null where fr_from_nr is false.",
+            values_in_range,
+            blocking=True,
+        ),
+        _check(
+            MIXED_CORPUS,
+            "both_strata_present",
+            "There are rows whose fr_from_nr is true and rows whose fr_from_nr is false.",
+            lambda tables: findings.strata_missing(to_polars(_published_mixed(tables))),
+            blocking=True,
+        ),
+        _check(
+            MIXED_CORPUS,
+            "no_source_in_both",
+            "No source, by path or content, is an upload in some rows and a master in others.",
+            lambda tables: findings.sources_in_both(to_polars(_published_mixed(tables))),
+            blocking=True,
+        ),
+    ]
+
+
 def _check(
     asset: dg.AssetKey,
     name: str,
@@ -261,4 +302,11 @@ def _published(tables: Tables) -> pa.Table:
     version = current_version(tables.corpus)
     if version is None:
         raise NotMaterialized("there is no published corpus yet; materialize fr_corpus first")
+    return read_version(version)
+
+
+def _published_mixed(tables: Tables) -> pa.Table:
+    version = current_version(tables.mixed_corpus)
+    if version is None:
+        raise NotMaterialized("there is no published mixed corpus yet; materialize mixed_corpus first")
     return read_version(version)

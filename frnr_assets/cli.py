@@ -28,7 +28,7 @@ from frnr_assets.words import harmless
 _OK, _FAILED, _USAGE = 0, 1, 2
 
 # Settings of the assets alone.
-_NO_FLAGS = {"datasets", "automation", "download_threads", "download_failures_warn", "keep_versions"}
+_NO_FLAGS = {"datasets", "fr_datasets", "automation", "download_threads", "download_failures_warn", "keep_versions"}
 # Those that are lists: with commas in between, or given again and again where an element may have a comma.
 _WITH_COMMAS = {"crf_sweep", "extra_features", "containers", "codecs"}
 _REPEATED = {"extra_params", "vmaf_args", "allowed_roots"}

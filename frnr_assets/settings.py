@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from frnr_assets.containers import CONTAINERS, Container
 from frnr_assets.corpus.backlog import Recipe
-from frnr_assets.corpus.dataset import Columns, Dataset
+from frnr_assets.corpus.dataset import Columns, Dataset, FrDataset
 from frnr_assets.corpus.manifests.entries import roots_of
 from frnr_assets.corpus.publish import KEEP_VERSIONS
 from frnr_assets.media.decode import KeptFormat
@@ -66,6 +66,7 @@ class Settings(BaseModel):
 
     data_root: Path = Field(Path("data"), description="folder for tables, corpus, scratch and kept encodes")
     datasets: tuple[Dataset, ...] = Field((), description="the no-reference datasets")
+    fr_datasets: tuple[FrDataset, ...] = Field((), description="the full-reference datasets of mixed_corpus")
     allowed_roots: tuple[Path, ...] = Field((), description="folders that clips may be in besides the datasets' own")
     download_threads: int = Field(4, ge=1, description="downloads at once")
     download_failures_warn: float = Field(
@@ -144,9 +145,12 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        names = [dataset.name for dataset in self.datasets]
+        names = [
+            *(dataset.name for dataset in self.datasets),
+            *(dataset.name for dataset in self.fr_datasets),
+        ]
         if len(set(names)) < len(names):
-            raise ValueError("datasets must have different names")
+            raise ValueError("datasets must have different names, those of fr_datasets as well")
         if list(self.crf_sweep) != sorted(set(self.crf_sweep)):
             raise ValueError("crf_sweep must be ascending, each CRF once")
         unknown = unknown_codec(self.codecs)
@@ -234,6 +238,8 @@ def _model_of(place: tuple[int | str, ...]) -> type[BaseModel]:
             return Columns
         case ("datasets", _, _):
             return Dataset
+        case ("fr_datasets", _, _):
+            return FrDataset
         case ("automation", _):
             return Automation
     return Settings
@@ -288,6 +294,7 @@ def load_settings(folder: Path, flags: Mapping[str, Any] | None = None) -> Setti
     paths = {name: getattr(settings, name) for name in ("data_root", "scratch_dir", "encode_dir", "ffmpeg_path")}
     absolute: dict[str, object] = {name: path.parent / value for name, value in paths.items() if value is not None}
     absolute["datasets"] = tuple(dataset.under(path.parent) for dataset in settings.datasets)
+    absolute["fr_datasets"] = tuple(dataset.under(path.parent) for dataset in settings.fr_datasets)
     absolute["allowed_roots"] = tuple(path.parent / root for root in settings.allowed_roots)
     return settings.model_copy(update=absolute)
 

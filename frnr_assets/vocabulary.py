@@ -92,3 +92,8 @@ CAVEAT: Final = (
     "comparable to rows from a mastered set (Netflix Public, BVI-DVC). Stratify by fr_from_nr when training on a "
     "mixed corpus."
 )
+MIXED_CAVEAT: Final = (
+    "Only rows whose fr_from_nr is false have a master as their reference. That of the others is a re-decoded upload: "
+    "their scores measure delta-vs-already-distorted-source, rank the CRFs of one source well, and do not compare with "
+    "those of mastered rows as absolute numbers. Stratify by fr_from_nr."
+)

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from pydantic import BaseModel
 
-from frnr_assets.corpus.dataset import Dataset
+from frnr_assets.corpus.dataset import Dataset, FrDataset
 from frnr_assets.definitions import build_definitions
 from frnr_assets.demo import BROKEN_CLIP, DEMO_CLIPS
 from frnr_assets.settings import Automation, Settings, load_settings
@@ -95,7 +95,7 @@ def test_the_corpus_trains_a_regressor_as_the_readme_says(demo: tuple[Path, str]
     assert float(regressor[-1]) < float(baseline[-1]), "RMSE"
 
 
-@pytest.mark.parametrize(("table", "model"), [(0, Settings), (1, Dataset), (2, Automation)])
+@pytest.mark.parametrize(("table", "model"), [(0, Settings), (1, Dataset), (2, FrDataset), (3, Automation)])
 def test_the_readme_lists_every_setting_with_its_default(table: int, model: type[BaseModel]) -> None:
     section = README.split("## Settings")[1].split("## ")[0].split("| setting |")[1:]
     listed = dict(re.findall(r"^\| `(\w+)` \| (.*?) ?\|", section[table], re.MULTILINE))

@@ -26,7 +26,7 @@ from frnr_assets_tests.extraction import (
 )
 
 # Settings of the assets alone.
-NO_FLAGS = {"datasets", "automation", "download_threads", "download_failures_warn", "keep_versions"}
+NO_FLAGS = {"datasets", "fr_datasets", "automation", "download_threads", "download_failures_warn", "keep_versions"}
 
 
 @pytest.fixture(scope="module")

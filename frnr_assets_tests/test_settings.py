@@ -250,3 +250,24 @@ def test_the_assets_try_clips_under_the_conditions_of_frnr_toml() -> None:
 def test_a_misspelt_codec_is_named_before_it_shelves_a_dataset(codec: str) -> None:
     with pytest.raises(ValidationError, match=f"codecs has {codec}, which is no codec"):
         Settings.model_validate({"codecs": ("h264", codec)})
+
+
+def test_rows_of_masters_are_found_beside_the_file_that_names_them(tmp_path: Path) -> None:
+    settings = _load(tmp_path, "[[fr_datasets]]\nname = 'netflix'\nrows = 'rows.parquet'\nlicence = 'CC BY 4.0'\n")
+    (dataset,) = settings.fr_datasets
+    assert (dataset.name, dataset.rows, dataset.licence) == ("netflix", tmp_path / "rows.parquet", "CC BY 4.0")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("rows = 'rows.csv'", "fr_datasets.0.rows: rows.csv ends in neither .jsonl nor .parquet"),
+        ("rows = 'rows.jsonl'\nmos = 1", "fr_datasets.0.mos: there is no such setting; there are name, rows, licence"),
+        ("rows = 'rows.jsonl'\n[[datasets]]\nname = 'netflix'\nmanifest = 'm.csv'", "must have different names"),
+    ],
+)
+def test_a_mistake_about_rows_of_masters_is_named_before_any_work_starts(
+    tmp_path: Path, content: str, sentence: str
+) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        _load(tmp_path, f"[[fr_datasets]]\nname = 'netflix'\n{content}\n")

@@ -17,9 +17,9 @@ COLUMN_SCHEMA, ROW_COUNT, PARTITION_ROW_COUNT = (
 )
 
 
-def describe(text: str) -> str:
+def describe(text: str, caveat: str = CAVEAT) -> str:
     """Return an asset's description, with the caveat."""
-    return f"{text}\n\n**Caveat.** {CAVEAT}"
+    return f"{text}\n\n**Caveat.** {caveat}"
 
 
 def table_schema(schema: pa.Schema) -> dg.TableSchema:

@@ -46,7 +46,7 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
             raise refusal(str(error)) from error
         if rows.is_empty():
             raise refusal("there are no feature rows to publish; materialize feature_rows first")
-        background = _background(store, rows, settings)
+        background = background_of(store, rows, settings)
         try:
             publication = publish(
                 rows,
@@ -74,10 +74,13 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
     return fr_corpus
 
 
-def _background(tables: Tables, rows: pl.DataFrame, settings: Settings) -> Background:
+def background_of(tables: Tables, rows: pl.DataFrame, settings: Settings) -> Background:
+    """Return what a dataset card says beside what rows tell: licences, quarantine, commands."""
+    declared = {dataset.name: dataset.licence for dataset in settings.datasets}
+    declared |= {dataset.name: dataset.licence for dataset in settings.fr_datasets}
     quarantined = tables.quarantine()["dataset"].value_counts()
     return Background(
-        licences={dataset.name: dataset.licence for dataset in settings.datasets if dataset.licence},
+        licences={name: licence for name, licence in declared.items() if licence},
         quarantined=dict(quarantined.iter_rows()),
         commands=commands_of(
             rows,

@@ -8,22 +8,23 @@ from typing import Any
 import polars as pl
 import pyarrow.parquet as pq
 
+from frnr_assets.corpus.contracts import FR_CONTRACT, Contract
 from frnr_assets.corpus.publish import Publication, version_files
 from frnr_assets.corpus.sources import PARTS
 from frnr_assets.corpus.store import replacing, to_polars
-from frnr_assets.vocabulary import CAVEAT
 from frnr_assets.words import harmless, markdown
 
 NOT_DECLARED = "not declared"
 _SHOWN_SIZES = 10
+_REFERENCES = {True: "uploads", False: "masters"}
 _INTRODUCTION = """\
 Full-reference rows for training predictors of VMAF: each is one clip, re-encoded at one CRF, with its VMAF and the
-features that VMAF is made of, against the clip as it was uploaded. The columns are those of vmaf-tune's corpus rows,
+features that VMAF is made of, against the clip as it was before. The columns are those of vmaf-tune's corpus rows,
 schema version 3, then `nr_source`, `nr_mos` and `fr_from_nr`; each has its description in the files."""
 _PROVENANCE = """\
-Sources are crowd-rated uploads. `src` is the file, `src_sha256` its hash, `nr_mos` its MOS, passed through unchanged
-(null where there is none); `fr_from_nr` says that the reference is the decoded upload. The split is by source, so that
-no clip is both trained and tested on. The datasets come under licences of their own:"""
+{sources} `src` is the file, `src_sha256` its hash, `nr_mos` its MOS, passed through unchanged
+(null where there is none); `fr_from_nr` says whether the reference is a decoded upload. The split is by source, so that
+no source is both trained and tested on. The datasets come under licences of their own:"""
 _LOADING = """\
 ```python
 from frnr_assets import load_corpus
@@ -34,9 +35,9 @@ train = load_corpus("<data root>", "{corpus}", version="{version}", split="train
 Or, without that package, with whatever reads Parquet: the rows are `{corpus}/versions/{version}/crf=*/*.parquet`, and
 split and weight of their sources `{corpus}/sources/{version}.parquet`, to be joined on `src`."""
 _COMMANDS = """\
-The commands, for one clip of this version: its decode, an encode of each encoder and preset, and its score, as they are
-configured now. SOURCE is the upload, SCRATCH a folder. The encodes of a sweep differ in their CRF only; those of a clip
-are scored together."""
+The commands, for one upload of this version: its decode, an encode of each encoder and preset, and its score, as they
+are configured now. SOURCE is the upload, SCRATCH a folder. The encodes of a sweep differ in their CRF only; those of a
+clip are scored together."""
 _SPREAD = {
     "mean": pl.Expr.mean,
     "lowest": pl.Expr.min,
@@ -54,7 +55,7 @@ class Background:
     Attributes:
         licences: of the datasets that declare one, by name.
         quarantined: clips in quarantine, by name of their dataset.
-        commands: those that rows were made with.
+        commands: those that rows were made with; empty when nobody knows them.
     """
 
     licences: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +63,13 @@ class Background:
     commands: Sequence[str] = ()
 
 
-def write_card(publication: Publication, rows: pl.DataFrame, background: Background, path: Path) -> None:
+def write_card(
+    publication: Publication,
+    rows: pl.DataFrame,
+    background: Background,
+    path: Path,
+    contract: Contract = FR_CONTRACT,
+) -> None:
     """Write the card of a version, durably and at once.
 
     Args:
@@ -70,21 +77,25 @@ def write_card(publication: Publication, rows: pl.DataFrame, background: Backgro
         rows: its rows, with the columns of the contract.
         background: what is known beside them.
         path: the file.
+        contract: what the corpus promises.
 
     Raises:
         OSError: the disk is full or the folder is not writable; the card is as it was.
     """
     with replacing(path) as temporary:
-        temporary.write_text(dataset_card(publication, rows, background), encoding="utf-8")
+        temporary.write_text(dataset_card(publication, rows, background, contract), encoding="utf-8")
 
 
-def dataset_card(publication: Publication, rows: pl.DataFrame, background: Background) -> str:
+def dataset_card(
+    publication: Publication, rows: pl.DataFrame, background: Background, contract: Contract = FR_CONTRACT
+) -> str:
     """Return the card of a version as Markdown; what others wrote is shown in it and not rendered.
 
     Args:
         publication: the version.
         rows: its rows, with the columns of the contract.
         background: what is known beside them.
+        contract: what the corpus promises.
     """
     corpus, version = publication.path.parent.parent.name, publication.path.name
     sources = to_polars(publication.sources)
@@ -92,11 +103,11 @@ def dataset_card(publication: Publication, rows: pl.DataFrame, background: Backg
     facts = facts.join(sources.select("src", "dataset"), on="src")
     sections = [
         f"# {corpus}",
-        f"> **The caveat.** {CAVEAT}",
+        f"> **The caveat.** {contract.caveat}",
         _INTRODUCTION,
         f"This is version `{version}`.",
         "## Counts",
-        f"{sources['clip'].n_unique()} clips, {len(rows)} rows, {len(sources)} sources, "
+        f"{len(sources.filter(pl.col('clip') != ''))} clips, {len(rows)} rows, {len(sources)} sources, "
         f"{sum(background.quarantined.values())} clips in quarantine, which have no rows.",
         _table(_counts(sources, background)),
         "## Distributions",
@@ -111,28 +122,31 @@ def dataset_card(publication: Publication, rows: pl.DataFrame, background: Backg
         "Geometry, of the sources, as they were encoded and scored:",
         _table(_sizes(facts)),
         "## Provenance",
-        _PROVENANCE,
+        _PROVENANCE.format(sources=contract.provenance),
         _table(_licences(sources, background)),
         "## Loading",
         _LOADING.format(corpus=corpus, version=version),
         "## How it was made",
         _table([{"what": name, "version": value} for name, value in _versions(publication.path).items()]),
-        _COMMANDS,
-        "```sh\n" + "\n".join(map(harmless, background.commands)) + "\n```",
     ]
+    if background.commands:
+        sections += [_COMMANDS, "```sh\n" + "\n".join(map(harmless, background.commands)) + "\n```"]
     return "\n\n".join(sections) + "\n"
 
 
 def _counts(sources: pl.DataFrame, background: Background) -> list[dict[str, Any]]:
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, str | int]] = {}
     for (dataset,), of_dataset in sources.partition_by("dataset", as_dict=True).items():
         parts = dict(of_dataset["split"].value_counts().iter_rows())
         found[dataset] = {
+            "references": " and ".join(
+                _REFERENCES[stratum] for stratum in sorted(of_dataset["fr_from_nr"].unique(), reverse=True)
+            ),
             "sources": len(of_dataset),
             "rows": int(of_dataset["rows"].sum()),
             **{part: parts.get(part, 0) for part in PARTS},
         }
-    none: dict[str, int] = dict.fromkeys(("sources", "rows", *PARTS), 0)
+    none: dict[str, str | int] = {"references": "", **dict.fromkeys(("sources", "rows", *PARTS), 0)}
     names = sorted({*found, *background.quarantined})
     return [
         {"dataset": name, **found.get(name, none), "in quarantine": background.quarantined.get(name, 0)}

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 ManifestFormat = Literal["jsonl", "csv", "konvid-150k"]
 
@@ -55,3 +55,26 @@ class Dataset(BaseModel):
         """Return the dataset with its relative paths made absolute: they are relative to this folder."""
         root = None if self.clips_root is None else folder / self.clips_root
         return self.model_copy(update={"manifest": folder / self.manifest, "clips_root": root})
+
+
+class FrDataset(BaseModel):
+    """One full-reference dataset: rows that somebody else has measured against masters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] = Field(
+        description="name of the dataset"
+    )
+    rows: Path = Field(description="its rows, in JSON Lines (.jsonl) or Parquet (.parquet)")
+    licence: str | None = Field(None, min_length=1, description="under which licence it came, for the dataset card")
+
+    @field_validator("rows")
+    @classmethod
+    def _known_format(cls, rows: Path) -> Path:
+        if rows.suffix not in {".jsonl", ".parquet"}:
+            raise ValueError(f"{rows} ends in neither .jsonl nor .parquet")
+        return rows
+
+    def under(self, folder: Path) -> Self:
+        """Return the dataset with its relative path made absolute: it is relative to this folder."""
+        return self.model_copy(update={"rows": folder / self.rows})

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow as pa
 
-from frnr_assets.corpus.schema import FEATURE_MEANS, FEATURE_STDS, ROW_SCHEMA
+from frnr_assets.corpus.schema import FEATURE_MEANS, FEATURE_STDS, MIXED_ROW_SCHEMA, ROW_SCHEMA
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, FEATURE_LIMITS, FULL_CLIP, UHD_LINES
 
 _EXAMPLES = 10
@@ -260,4 +260,55 @@ def row_errors(
         *values_implausible(rows, "src"),
         *mos_implausible(rows, mos_scale, "nr_mos", "src"),
         *cells_repeated(rows, "src"),
+    ]
+
+
+def provenance_contradictory(rows: pl.DataFrame, label: str = "src") -> list[Finding]:
+    """Rows that do not agree with themselves on whether they were made from an upload."""
+    from_nr = pl.col("fr_from_nr")
+    mastered = ~from_nr & pl.col("nr_source").is_null() & pl.col("nr_mos").is_null()
+    problem = "nr_source and nr_mos do not fit fr_from_nr"
+    return _unless(rows, (from_nr & (pl.col("src") == pl.col("nr_source"))) | mastered, problem, label)
+
+
+def strata_missing(rows: pl.DataFrame) -> list[Finding]:
+    """A mixed corpus without rows from uploads, or without rows of mastered sets."""
+    found = set(rows["fr_from_nr"])
+    return [
+        Finding(f"there is no row whose fr_from_nr is {str(stratum).lower()}", (), 1)
+        for stratum in (True, False)
+        if stratum not in found
+    ]
+
+
+def sources_in_both(rows: pl.DataFrame) -> list[Finding]:
+    """Sources, by path or content, that are an upload in some rows and a master in others."""
+    strata = [
+        rows.filter(pl.col(key) != "").filter(pl.col("fr_from_nr").n_unique().over(key) > 1)["src"]
+        for key in ("src", "src_sha256")
+    ]
+    return _concerning("source is both an upload and a master", pl.concat(strata).unique().sort().to_list())
+
+
+def sources_in_two_datasets(rows: pl.DataFrame) -> list[Finding]:
+    """Paths of sources that rows of several datasets have."""
+    several = rows.filter(pl.col("dataset").n_unique().over("src") > 1)
+    return _concerning("src is in several datasets; give each source a path of its own", several["src"].unique().sort())
+
+
+def mixed_errors(
+    schema: pa.Schema, rows: pl.DataFrame, *, published: int, mos_scale: tuple[float, float]
+) -> list[Finding]:
+    """Everything that forbids the publication of a mixed corpus."""
+    wrong_schema = schema_differs(schema, MIXED_ROW_SCHEMA)
+    if wrong_schema:
+        return wrong_schema
+    return [
+        *row_count_differs(rows, published),
+        *provenance_contradictory(rows),
+        *values_implausible(rows, "src"),
+        *mos_implausible(rows, mos_scale, "nr_mos", "src"),
+        *cells_repeated(rows.filter("fr_from_nr"), "src"),
+        *strata_missing(rows),
+        *sources_in_both(rows),
     ]

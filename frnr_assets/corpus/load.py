@@ -10,7 +10,7 @@ from frnr_assets.corpus.publish import CorpusMissing, crf_of, find_version, sour
 from frnr_assets.corpus.sources import PARTS, Part
 from frnr_assets.words import harmless
 
-CorpusName = Literal["fr_corpus"]
+CorpusName = Literal["fr_corpus", "mixed_corpus"]
 CORPORA: Final[tuple[CorpusName, ...]] = get_args(CorpusName)
 
 T = TypeVar("T", str, int)

@@ -11,12 +11,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from frnr_assets.corpus.findings import Finding, row_errors
+from frnr_assets.corpus.contracts import FR_CONTRACT, Contract
+from frnr_assets.corpus.findings import Finding
 from frnr_assets.corpus.locks import locked
 from frnr_assets.corpus.schema import ROW_SCHEMA, SCHEMA_VERSION
 from frnr_assets.corpus.sources import sources_of
 from frnr_assets.corpus.store import sync, to_polars, write_parquet
-from frnr_assets.vocabulary import CAVEAT
 from frnr_assets.words import harmless
 
 ROW_GROUP_ROWS = 64 * 1024
@@ -72,6 +72,7 @@ def publish(
     *,
     sweep: Sequence[int],
     mos_scale: tuple[float, float],
+    contract: Contract = FR_CONTRACT,
     keep_versions: int = KEEP_VERSIONS,
 ) -> Publication:
     """Write the rows as a new version, with a table of its sources, and make it the current one.
@@ -82,14 +83,15 @@ def publish(
     takes it for rows.
 
     Args:
-        rows: at least one row, with the columns of ``ROW_SCHEMA``, ``dataset`` and ``clip``.
+        rows: at least one row, with the columns of the contract, ``dataset`` and ``clip``.
         folder: where versions, sources and link live.
         sweep: the configured CRFs, for the file metadata.
         mos_scale: lowest and highest possible MOS.
+        contract: what the rows have to be.
         keep_versions: how many versions are kept, the newest, this one included; at least 1.
 
     Raises:
-        CorpusInvalid: a rule of ``row_errors`` is broken.
+        CorpusInvalid: a rule of the contract is broken.
         OSError: the disk is full or the folder is not writable; the current version stays.
     """
     versions = folder / "versions"
@@ -105,9 +107,9 @@ def publish(
         staging = versions / f".{name}"
         staging.mkdir()
         try:
-            _write(rows, staging, name, sweep)
+            _write(rows, staging, name, sweep, contract)
             table = read_version(staging)
-            errors = row_errors(table.schema, to_polars(table), published=len(rows), mos_scale=mos_scale)
+            errors = contract.errors(table.schema, to_polars(table), published=len(rows), mos_scale=mos_scale)
             if errors:
                 raise CorpusInvalid(errors)  # noqa: TRY301 - what was staged goes away like after any other failure
             sources = sources_of(rows)
@@ -195,9 +197,9 @@ def read_version(version: Path, columns: Sequence[str] | None = None) -> pa.Tabl
     return dataset.read(columns=None if columns is None else list(columns))
 
 
-def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int]) -> None:
-    schema = ROW_SCHEMA.with_metadata(file_metadata(rows, sweep))
-    ordered = rows.select(ROW_SCHEMA.names).sort("crf", *_ORDER)
+def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int], contract: Contract) -> None:
+    schema = contract.schema.with_metadata(file_metadata(rows, sweep, contract.caveat))
+    ordered = rows.select(schema.names).sort("crf", *_ORDER)
     for (crf,), part in ordered.group_by("crf", maintain_order=True):
         target = staging / f"crf={crf}"
         target.mkdir()
@@ -215,14 +217,14 @@ def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int]) -
     sync(staging)
 
 
-def file_metadata(rows: pl.DataFrame, sweep: Sequence[int]) -> dict[str, str]:
+def file_metadata(rows: pl.DataFrame, sweep: Sequence[int], caveat: str = FR_CONTRACT.caveat) -> dict[str, str]:
     """Return what the files of a corpus say of it: the caveat, schema version, sweep, row count, tools and models."""
     distinct = {
         name: ", ".join(sorted(rows[name].unique()))
         for name in ("encoder", "encoder_version", "preset", "vmaf_model", "ffmpeg_version", "vmaf_binary_version")
     }
     return {
-        "caveat": CAVEAT,
+        "caveat": caveat,
         "schema_version": str(SCHEMA_VERSION),
         "crf_sweep": json.dumps(list(sweep)),
         "rows": str(len(rows)),

@@ -264,7 +264,7 @@ def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
 def _column(values: list[Any], field: "pa.Field[pa.DataType]") -> "pa.Array[Any]":
     if not _plainly_fit(values, field):
         for value in values:
-            if not _fits(value, field):
+            if not fits(value, field):
                 raise ValueError(f"{field.name} is {value!r}, not {field.type}")
     return pa.array(values, field.type)
 
@@ -281,7 +281,8 @@ def _plainly_fit(values: list[Any], field: "pa.Field[pa.DataType]") -> bool:
     return pa.types.is_boolean(field.type) and kinds <= {bool}
 
 
-def _fits(value: object, field: "pa.Field[pa.DataType]") -> bool:
+def fits(value: object, field: "pa.Field[pa.DataType]") -> bool:
+    """Tell whether a value can stand in a column as it is."""
     if value is None:
         return field.nullable
     if pa.types.is_list(field.type):

@@ -76,8 +76,18 @@ class Tables:
 
     @property
     def card(self) -> Path:
-        """The file that says what the published corpus is."""
+        """The file that says what the published fr_corpus is."""
         return self.root / "corpus" / "DATASET_CARD.md"
+
+    @property
+    def mixed_corpus(self) -> Path:
+        """The folder of the published versions of mixed_corpus."""
+        return self.root / "corpus" / "mixed_corpus"
+
+    @property
+    def mixed_card(self) -> Path:
+        """The file that says what the published mixed_corpus is."""
+        return self.root / "corpus" / "MIXED_DATASET_CARD.md"
 
     @property
     def kept_references(self) -> Path:
@@ -103,6 +113,11 @@ class Tables:
     def rejects(self) -> FileTable:
         """The rows of the manifests that cannot be used, as of the last ingestion."""
         return FileTable(self.root / "tables" / "rejects.parquet", REJECTS_SCHEMA)
+
+    @property
+    def fr_rejects(self) -> FileTable:
+        """The rows of full-reference datasets that cannot be used, as of the last publication of mixed_corpus."""
+        return FileTable(self.root / "tables" / "fr_rejects.parquet", REJECTS_SCHEMA)
 
     @property
     def watched(self) -> FileTable:

@@ -20,14 +20,18 @@ def commands_of(
 ) -> list[str]:
     """Return the commands for the first clip of some rows: its decode, an encode of each recipe, its score.
 
+    None when no clip of them is usable any more.
+
     Args:
-        rows: of the feature_rows table, at least one.
+        rows: of uploads, with the columns of the contract and clip.
         references: the references table.
         vmaf: how distortions are scored.
         rules: which files may be sources.
         sample_clip_seconds: how much of a clip is encoded and scored, its centre; 0 for all.
     """
     usable = references.filter(pl.col("quarantine_reason").is_null()).join(rows, on="clip", how="semi")
+    if usable.is_empty():
+        return []
     # One without damage, if there is any: it is measured as nearly all are.
     reference = usable.sort(pl.col("decode_errors").list.len().fill_null(0), "clip").row(0, named=True)
     of_clip = rows.filter(pl.col("clip") == reference["clip"]).sort("encoder", "preset", "crf")

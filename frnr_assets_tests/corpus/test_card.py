@@ -47,9 +47,9 @@ def test_every_number_of_the_card_is_that_of_the_corpus(publication: Publication
     card = dataset_card(publication, corpus_rows(), BACKGROUND)
     assert "3 clips, 9 rows, 3 sources, 3 clips in quarantine" in card
     assert table_after(card, "## Counts") == [
-        ["gone", "0", "0", "0", "0", "0", "1"],
-        ["konvid-1k", "1", "3", "1", "0", "0", "2"],
-        ["tests", "2", "6", "2", "0", "0", "0"],
+        ["gone", "", "0", "0", "0", "0", "0", "1"],
+        ["konvid-1k", "uploads", "1", "3", "1", "0", "0", "2"],
+        ["tests", "uploads", "2", "6", "2", "0", "0", "0"],
     ]
     assert table_after(card, "VMAF (0 to 100)") == [[str(crf), "3", *[f"{100 - crf}"] * 6] for crf in SWEEP]
     assert table_after(card, "Bitrate")[0] == ["18", "3", *["0.5"] * 6]

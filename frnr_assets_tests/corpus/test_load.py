@@ -92,7 +92,7 @@ def test_a_training_that_names_its_version_goes_on_reading_it(tmp_path: Path) ->
         ({"split": "val"}, "split: there is no 'val'; there are train, validation, test"),
         ({"dataset": "konvid"}, "dataset: there is no 'konvid'; there are konvid-150k, live-vqc"),
         ({"crf": [18, 30]}, "crf: there is no 30; there are 18, 23, 28"),
-        ({"corpus": "corpus"}, "corpus: there is no 'corpus'; there are fr_corpus"),
+        ({"corpus": "corpus"}, "corpus: there is no 'corpus'; there are fr_corpus, mixed_corpus"),
     ],
 )
 def test_a_misspelt_filter_is_a_sentence_instead_of_an_empty_training_set(

@@ -16,13 +16,18 @@ def read_json_lines(manifest: Path) -> Iterator[Record]:
     """
     for number, line in lines_of(manifest):
         try:
-            values: Mapping[str, Any] | RowRejected = _object(decoded(line))
+            values: Mapping[str, Any] | RowRejected = parse_object(decoded(line))
         except RowRejected as rejected:
             values = rejected
         yield Record(manifest, number, shown(line), values)
 
 
-def _object(line: str) -> Mapping[str, Any]:
+def parse_object(line: str) -> Mapping[str, Any]:
+    """Parse a line.
+
+    Raises:
+        RowRejected: not a JSON object, a key that is there twice, or half a character.
+    """
     try:
         value = json.loads(line, object_pairs_hook=_without_repetition)
         # Only an escape can bring half a character into a line that was decoded.

@@ -70,10 +70,14 @@ class Record:
     values: Mapping[str, Any] | RowRejected
 
 
-def lines_of(manifest: Path) -> Iterator[tuple[int, bytes]]:
+def lines_of(manifest: Path, setting: str = "manifest") -> Iterator[tuple[int, bytes]]:
     """Read the lines of a manifest with their numbers, without byte-order mark and line ends; blank ones are skipped.
 
     Lines end at line feeds only: ``splitlines`` would also split inside a value, at U+2028.
+
+    Args:
+        manifest: the file.
+        setting: what names it in frnr.toml.
 
     Raises:
         ManifestError: no such file, or UTF-16.
@@ -87,7 +91,7 @@ def lines_of(manifest: Path) -> Iterator[tuple[int, bytes]]:
                 if content.strip():
                     yield number, content.rstrip(b"\r\n")
     except OSError as error:
-        raise ManifestError(f"{manifest}: {error.strerror}; check `manifest` of the dataset in frnr.toml") from error
+        raise ManifestError(f"{manifest}: {error.strerror}; check `{setting}` of the dataset in frnr.toml") from error
 
 
 def decoded(line: bytes) -> str:
