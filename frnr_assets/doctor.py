@@ -145,3 +145,7 @@ def _datasets(settings: Settings) -> Iterator[Diagnosis]:
             yield Diagnosis(what, f"{missing[0]} is not there; correct it in frnr.toml, or mount its disk", works=False)
         else:
             yield Diagnosis(what, f"{dataset.manifest}", works=True)
+    for masters in settings.fr_datasets:
+        there = masters.rows.is_file()
+        advice = "" if there else " is not there; correct it in frnr.toml, or mount its disk"
+        yield Diagnosis(f"dataset {masters.name}", f"{masters.rows}{advice}", works=there)

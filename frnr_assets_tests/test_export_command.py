@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from frnr_assets.cli import main
+from frnr_assets.corpus.contracts import MIXED_CONTRACT
 from frnr_assets.corpus.publish import Publication, publish, read_version, version_files
 from frnr_assets.corpus.schema import FEATURE_MEANS, ROW_SCHEMA
 from frnr_assets.corpus.store import to_polars
@@ -61,6 +62,21 @@ def test_both_formats_have_exactly_what_is_published(place: Path) -> None:
     assert exported.equals(expected)
     assert exported.schema.equals(expected.schema, check_metadata=True)
     assert pl.read_ndjson(place / "rows.jsonl", schema=to_polars(expected).schema).equals(to_polars(expected))
+
+
+def test_rows_of_masters_are_exported_with_nulls_where_there_is_no_upload(place: Path) -> None:
+    rows = rows_to_publish(sweep_rows("a"))
+    absent = {"nr_source": pl.lit(None, pl.String), "nr_mos": pl.lit(None, pl.Float64)}
+    masters = rows.with_columns(src=pl.lit("ref.yuv"), src_sha256=pl.lit(""), fr_from_nr=pl.lit(value=False), **absent)
+    both = pl.concat([rows, masters.with_columns(dataset=pl.lit("netflix"))])
+    folder = place / "data" / "corpus" / "mixed_corpus"
+    publish(both, folder, sweep=SWEEP, mos_scale=MOS_SCALE, contract=MIXED_CONTRACT)
+    assert main(["export", "--output", "rows.jsonl", "--corpus", "mixed_corpus"]) == 0
+    found = [json.loads(line) for line in (place / "rows.jsonl").read_text().splitlines()]
+    assert [(row["fr_from_nr"], row["nr_source"]) for row in found] == [(True, "/clips/a.mp4"), (False, None)] * len(
+        SWEEP
+    )
+    assert {tuple(row) for row in found} == {tuple(ROW_SCHEMA.names)}
 
 
 def test_an_older_version_is_exported_by_its_name(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

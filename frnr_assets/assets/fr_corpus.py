@@ -1,5 +1,6 @@
 """The fifth stage: the corpus, published."""
 
+from pathlib import Path
 from statistics import fmean
 
 import dagster as dg
@@ -55,9 +56,11 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
                 mos_scale=settings.mos_range,
                 keep_versions=settings.keep_versions,
             )
+            write_card(publication, rows, background, store.card)
         except CorpusInvalid as error:
             raise refusal(f"the corpus was not published; the version before stays. {error}") from error
-        write_card(publication, rows, background, store.card)
+        except OSError as error:
+            raise unwritable(error, store.corpus) from error
         context.log.info(f"published {publication.rows} rows to {publication.path}")
         return dg.MaterializeResult(
             metadata={
@@ -72,6 +75,12 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
         )
 
     return fr_corpus
+
+
+def unwritable(error: OSError, folder: Path) -> dg.Failure:
+    """Return the failure of a publication that the disk did not take."""
+    what = f"{error.filename or folder}: {error.strerror or error}"
+    return refusal(f"{what}. What was published before is still there; mend it and launch publish_corpus again")
 
 
 def background_of(tables: Tables, rows: pl.DataFrame, settings: Settings) -> Background:

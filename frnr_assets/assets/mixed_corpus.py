@@ -7,7 +7,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
-from frnr_assets.assets.fr_corpus import FR_CORPUS, background_of
+from frnr_assets.assets.fr_corpus import FR_CORPUS, background_of, unwritable
 from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.card import write_card
 from frnr_assets.corpus.contracts import MIXED_CONTRACT
@@ -59,14 +59,14 @@ def build_mixed_corpus(settings: Settings) -> dg.AssetsDefinition:
                 contract=MIXED_CONTRACT,
                 keep_versions=settings.keep_versions,
             )
+            background = background_of(store, rows.filter("fr_from_nr"), settings)
+            write_card(publication, rows, background, store.mixed_card, MIXED_CONTRACT)
         except (CorpusMissing, ManifestError) as error:
             raise refusal(str(error)) from error
-        except FileNotFoundError as error:
-            raise refusal(f"{error.filename or error}: it is not there; materialize fr_corpus again") from error
         except CorpusInvalid as error:
             raise refusal(f"the corpus was not published; the version before stays. {error}") from error
-        background = background_of(store, rows.filter("fr_from_nr"), settings)
-        write_card(publication, rows, background, store.mixed_card, MIXED_CONTRACT)
+        except OSError as error:
+            raise unwritable(error, store.mixed_corpus) from error
         if rejects:
             context.log.warning(
                 f"{len(rejects)} rows were left out; each, with its reason, is in {store.fr_rejects.path}"

@@ -99,8 +99,8 @@ def dataset_card(
     """
     corpus, version = publication.path.parent.parent.name, publication.path.name
     sources = to_polars(publication.sources)
-    facts = rows.select("src", "width", "height", "duration_s").unique("src", keep="any")
-    facts = facts.join(sources.select("src", "dataset"), on="src")
+    measured = rows.sort("src", "encoder", "preset", "crf").unique("src", keep="first")
+    facts = measured.select("src", "width", "height", "duration_s").join(sources.select("src", "dataset"), on="src")
     sections = [
         f"# {corpus}",
         f"> **The caveat.** {contract.caveat}",

@@ -1,6 +1,7 @@
 """The graph, run through a persistent instance with the real tools."""
 
 import math
+import shutil
 from collections import Counter
 
 import dagster as dg
@@ -197,6 +198,16 @@ def test_a_broken_corpus_is_not_published_over_a_good_one(project: Project) -> N
     assert not result.success
     assert any("VMAF is not in 0..100" in message for message in project.failures(result))
     assert current_version(project.tables.corpus) == good
+
+
+def test_a_disk_that_takes_no_corpus_is_one_sentence(published: Project) -> None:
+    shutil.rmtree(published.tables.corpus)
+    published.tables.corpus.write_text("in the way")
+    (message,) = published.failures(published.run(PUBLISH))
+    assert message.startswith(
+        f"{published.tables.corpus}/versions: Not a directory. What was published before is still"
+    )
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(
