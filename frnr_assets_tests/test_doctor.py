@@ -173,6 +173,16 @@ class TestDatasets:
         assert status == 1
         assert marks["dataset ours"][0] == MISSING
 
+    @pytest.mark.parametrize("there", [True, False])
+    def test_rows_of_masters_are_looked_for_as_well(self, there: bool, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("frnr.toml").write_text('[[fr_datasets]]\nname = "netflix"\nrows = "rows.jsonl"\n')
+        if there:
+            Path("rows.jsonl").touch()
+        status, marks = examined(capsys)
+        assert status == (0 if there else 1)
+        assert marks["dataset netflix"][0] == (OK if there else MISSING)
+        assert "rows.jsonl" in marks["dataset netflix"][1]
+
 
 class TestWhatIsNotNeeded:
     def test_an_encoder_that_is_not_configured_may_be_missing(
