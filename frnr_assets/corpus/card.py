@@ -190,4 +190,4 @@ def _table(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else markdown(str(value))
+    return f"{value:.6g}" if isinstance(value, float) else markdown(str(value))
