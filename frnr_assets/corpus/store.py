@@ -287,7 +287,7 @@ def fits(value: object, field: "pa.Field[pa.DataType]") -> bool:
         return field.nullable
     if pa.types.is_list(field.type):
         element = field.type.value_field.with_nullable(False)
-        return isinstance(value, list) and all(_fits(each, element) for each in value)
+        return isinstance(value, list) and all(fits(each, element) for each in value)
     if pa.types.is_boolean(field.type):
         return isinstance(value, bool)
     if pa.types.is_integer(field.type):
