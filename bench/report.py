@@ -20,6 +20,7 @@ from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP
 QUARANTINED_PER_THOUSAND = 5
 _SIZES = ((960, 540, 0.7), (540, 960, 0.12), (640, 480, 0.08), (1280, 720, 0.05), (480, 360, 0.05))
 _RATES = ((30.0, 0.4), (30000 / 1001, 0.35), (25.0, 0.15), (24000 / 1001, 0.05), (60.0, 0.05))
+_DATASET = "bench"
 _REASONS = (
     "it could not be probed: moov atom not found",
     "its shorter side has {} pixels, fewer than 34",
@@ -52,9 +53,10 @@ def fabricate_corpus(tables: Tables, clips: int, sweep: Sequence[int]) -> None:
     references = pl.concat([keys, unusable], how="diagonal").with_columns(src=pl.col("src").fill_null(""))
     (tables.root / "tables" / "references").mkdir(parents=True)
     write_parquet(filled(references, REFERENCES_SCHEMA), tables.root / "tables" / "references" / "0.parquet")
-    listed = references.select("clip", "src", dataset=pl.lit("bench"), removed=pl.lit(value=False))
+    listed = references.select("clip", "src", dataset=pl.lit(_DATASET), removed=pl.lit(value=False))
     write_parquet(filled(listed, CLIPS_SCHEMA), tables.clips.path)
-    publish(rows, tables.corpus, sweep=sweep, mos_scale=(1.0, 5.0))
+    to_publish = rows.join(keys.select("src", "clip"), on="src").with_columns(dataset=pl.lit(_DATASET))
+    publish(to_publish, tables.corpus, sweep=sweep, mos_scale=(1.0, 5.0))
 
 
 def fabricated_rows(clips: int, sweep: Sequence[int]) -> pl.DataFrame:
