@@ -86,6 +86,8 @@ def read_rows(path: Path) -> pl.DataFrame:
         raise RowsUnusable(
             f"{path}: there is no such file or folder; give a published corpus or a file of frnr extract"
         )
+    if (path / "current").is_symlink():
+        path /= "current"
     try:
         if path.suffix == ".jsonl":
             rows = pl.read_ndjson(path, infer_schema_length=None)

@@ -126,7 +126,7 @@ class Settings(BaseModel):
     keep_reference: KeptFormat | None = Field(None, description="keep the references: yuv (raw) or ffv1 (lossless)")
     scratch_dir: Path | None = Field(None, description="folder for what is deleted soon; default: scratch in data_root")
 
-    keep_versions: int = Field(KEEP_VERSIONS, ge=1, description="published versions that are kept, the newest")
+    keep_versions: int = Field(KEEP_VERSIONS, ge=2, description="published versions that are kept, the newest")
 
     ffmpeg_path: Path | None = Field(None, description="an ffmpeg to use; default: the one that imageio-ffmpeg brings")
     cores: int | None = Field(None, ge=1, description="pieces of work at once; default: the cores this process may use")

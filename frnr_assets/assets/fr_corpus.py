@@ -56,11 +56,14 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
                 mos_scale=settings.mos_range,
                 keep_versions=settings.keep_versions,
             )
-            write_card(publication, rows, background, store.card)
         except CorpusInvalid as error:
             raise refusal(f"the corpus was not published; the version before stays. {error}") from error
         except OSError as error:
             raise unwritable(error, store.corpus) from error
+        try:
+            write_card(publication, rows, background, store.card)
+        except OSError as error:
+            raise without_card(error, publication.path, store.card) from error
         context.log.info(f"published {publication.rows} rows to {publication.path}")
         return dg.MaterializeResult(
             metadata={
@@ -81,6 +84,14 @@ def unwritable(error: OSError, folder: Path) -> dg.Failure:
     """Return the failure of a publication that the disk did not take."""
     what = f"{error.filename or folder}: {error.strerror or error}"
     return refusal(f"{what}. What was published before is still there; mend it and launch publish_corpus again")
+
+
+def without_card(error: OSError, version: Path, card: Path) -> dg.Failure:
+    """Return the failure of a publication that is whole, but for its card."""
+    return refusal(
+        f"{version} is published, but {card} could not be written: {error.strerror or error}. It describes an earlier "
+        "version; mend it and launch publish_corpus again"
+    )
 
 
 def background_of(tables: Tables, rows: pl.DataFrame, settings: Settings) -> Background:

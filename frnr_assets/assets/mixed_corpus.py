@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
-import pyarrow.parquet as pq
 
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
-from frnr_assets.assets.fr_corpus import FR_CORPUS, background_of, unwritable
+from frnr_assets.assets.fr_corpus import FR_CORPUS, background_of, unwritable, without_card
 from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.card import write_card
 from frnr_assets.corpus.contracts import MIXED_CONTRACT
+from frnr_assets.corpus.load import read_sources
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.mixed import mix, read_fr_rows
-from frnr_assets.corpus.publish import CorpusInvalid, CorpusMissing, find_version, publish, read_version, sources_file
+from frnr_assets.corpus.publish import CorpusInvalid, CorpusMissing, find_version, publish, read_version
 from frnr_assets.corpus.store import to_polars
 from frnr_assets.resources import TablesResource
 from frnr_assets.settings import Settings
@@ -47,8 +47,7 @@ def build_mixed_corpus(settings: Settings) -> dg.AssetsDefinition:
         try:
             version = find_version(store.corpus)
             read = [read_fr_rows(dataset) for dataset in settings.fr_datasets]
-            sources = to_polars(pq.read_table(sources_file(version), partitioning=None))
-            rows = mix(to_polars(read_version(version)), sources, [found.rows for found in read])
+            rows = mix(to_polars(read_version(version)), read_sources(version), [found.rows for found in read])
             rejects = [reject for found in read for reject in found.rejects]
             store.fr_rejects.write(rejects)
             publication = publish(
@@ -59,14 +58,17 @@ def build_mixed_corpus(settings: Settings) -> dg.AssetsDefinition:
                 contract=MIXED_CONTRACT,
                 keep_versions=settings.keep_versions,
             )
-            background = background_of(store, rows.filter("fr_from_nr"), settings)
-            write_card(publication, rows, background, store.mixed_card, MIXED_CONTRACT)
         except (CorpusMissing, ManifestError) as error:
             raise refusal(str(error)) from error
         except CorpusInvalid as error:
             raise refusal(f"the corpus was not published; the version before stays. {error}") from error
         except OSError as error:
             raise unwritable(error, store.mixed_corpus) from error
+        background = background_of(store, rows.filter("fr_from_nr"), settings)
+        try:
+            write_card(publication, rows, background, store.mixed_card, MIXED_CONTRACT)
+        except OSError as error:
+            raise without_card(error, publication.path, store.mixed_card) from error
         if rejects:
             context.log.warning(
                 f"{len(rejects)} rows were left out; each, with its reason, is in {store.fr_rejects.path}"

@@ -108,7 +108,7 @@ def dataset_card(
         f"This is version `{version}`.",
         "## Counts",
         f"{len(sources.filter(pl.col('clip') != ''))} clips, {len(rows)} rows, {len(sources)} sources, "
-        f"{sum(background.quarantined.values())} clips in quarantine, which have no rows.",
+        f"{sum(background.quarantined.values())} more in quarantine, without rows.",
         _table(_counts(sources, background)),
         "## Distributions",
         "VMAF (0 to 100) by CRF:",

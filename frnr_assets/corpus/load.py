@@ -1,6 +1,6 @@
 """Reading a published corpus with what a trainer wants beside its rows: dataset, split and weight of each source."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeVar, get_args
 
@@ -30,7 +30,7 @@ def load_corpus(
 
     All rows of a source are in one part of the split. The weights are such that rows made from uploads and rows of
     mastered sets weigh the same in the whole corpus, and a row 1 on average. The frame reads the version that is
-    current when it is made, also when another is published before it is collected.
+    current when it is made, for as long as that is kept.
 
     Args:
         data_root: the ``data_root`` of frnr.toml.
@@ -48,7 +48,7 @@ def load_corpus(
     _refuse_unknown("corpus", [corpus], CORPORA)
     folder = find_version(Path(data_root) / "corpus" / corpus, version)
     files = {file: crf_of(file) for file in version_files(folder)}
-    sources = _sources(folder)
+    sources = read_sources(folder)
     wanted: list[pl.Expr] = []
     if split is not None:
         wanted.append(pl.col("split").is_in(_known("split", split, PARTS)))
@@ -63,19 +63,27 @@ def load_corpus(
     return rows.join(of_these, on="src", maintain_order="left")
 
 
-def _sources(version: Path) -> pl.DataFrame:
+def read_sources(version: Path) -> pl.DataFrame:
+    """Return the table of sources of a published version.
+
+    Raises:
+        CorpusMissing: it is not there, or damaged.
+    """
+    file = sources_file(version)
     try:
-        return pl.read_parquet(sources_file(version), glob=False, hive_partitioning=False)
-    except FileNotFoundError as error:
+        return pl.read_parquet(file, glob=False, hive_partitioning=False)
+    except (FileNotFoundError, pl.exceptions.PolarsError) as error:
+        what = "is not there" if isinstance(error, FileNotFoundError) else "is damaged"
         raise CorpusMissing(
-            harmless(
-                f"{version}: its table of sources, {sources_file(version)}, is not there; publish the corpus again"
-            )
+            harmless(f"{version}: its table of sources, {file}, {what}; publish the corpus again")
         ) from error
 
 
 def _known(name: str, wanted: T | Sequence[T], known: Sequence[T]) -> list[T]:
-    values = [wanted] if isinstance(wanted, str | int) else list(wanted)
+    # numpy's integers are no int.
+    values = list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted]
+    if not values:
+        raise ValueError(f"{name}: nothing is asked for; leave it out for everything")
     _refuse_unknown(name, values, known)
     return values
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ _HIGHEST = {"vmaf_score": 100.0} | {
     for name, feature in zip(names, CANONICAL6_FEATURES, strict=True)
 }
 _PROVENANCE_OF_MASTERS = {"nr_source": None, "nr_mos": None, "fr_from_nr": False}
+# Empty where nobody has hashed the source.
+_SHA256 = re.compile("(?:[0-9a-f]{64})?")
 _QUOTED = 60
 
 
@@ -66,9 +69,13 @@ def read_fr_rows(dataset: FrDataset) -> FrRows:
     rows: list[Mapping[str, Any]] = []
     rejects: list[dict[str, Any]] = []
     lines: dict[tuple[object, ...], int] = {}
+    hashes: dict[str, str] = {}
     for record in records(dataset.rows):
         try:
             row = _checked(record.values)
+            if hashes.setdefault(row["src"], row["src_sha256"]) != row["src_sha256"]:
+                # Two hashes would be two sources, in two parts of the split.
+                raise RowRejected("bad value", "src_sha256 is another than in an earlier row of the same src")  # noqa: TRY301 - one reason
             first = lines.setdefault(_cell(row), record.line)
             if first != record.line:
                 raise RowRejected("listed twice", f"it is of the same cell as line {first}")  # noqa: TRY301 - one reason
@@ -122,7 +129,7 @@ def _parquet_rows(path: Path) -> Iterator[Record]:
                 for row in batch.to_pylist():
                     number += 1
                     yield Record(path, number, json.dumps(row, default=str)[:ROW_TEXT_LIMIT], row)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
         raise ManifestError(f"{path}: not a whole Parquet file; write it again, or correct `rows`") from error
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror or error}; check `rows` of the dataset in frnr.toml") from error
@@ -151,10 +158,24 @@ def _checked(row: Mapping[str, Any] | RowRejected) -> dict[str, Any]:
     for name, value in _FIXED.items():
         if row[name] != value:
             raise RowRejected("bad value", f"{name} is {row[name]}, not {value}")
+    _refuse_impossible(row)
     for name, highest in _HIGHEST.items():
         if not 0 <= numbers[name] <= highest:
             raise RowRejected("bad value", f"{name} is {numbers[name]:g}, not within 0 to {highest:g}")
     return {**row, **numbers, **_PROVENANCE_OF_MASTERS}
+
+
+def _refuse_impossible(row: Mapping[str, Any]) -> None:
+    for name in ("src", "encoder"):
+        if not row[name]:
+            raise RowRejected("bad value", f"{name} is empty")
+    if not _SHA256.fullmatch(row["src_sha256"]):
+        raise RowRejected("bad value", "src_sha256 is no SHA-256 in lower case")
+    for name in ("width", "height", "framerate", "duration_s", "bitrate_kbps"):
+        if row[name] <= 0:
+            raise RowRejected("bad value", f"{name} is {row[name]}, not above 0")
+    if row["crf"] < 0:
+        raise RowRejected("bad value", f"crf is {row['crf']}, below 0")
 
 
 def _finite(name: str, value: float) -> float:

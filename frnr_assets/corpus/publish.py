@@ -127,7 +127,7 @@ def publish(
         for old in _versions(folder)[:-keep_versions]:
             shutil.rmtree(old)
         kept = set(map(sources_file, _versions(folder)))
-        for outdated in set((folder / "sources").iterdir()) - kept:
+        for outdated in set((folder / "sources").glob("*.parquet")) - kept:
             outdated.unlink()
     size = sum(file.stat().st_size for file in version.rglob("*.parquet"))
     return Publication(version, len(rows), size, sources)

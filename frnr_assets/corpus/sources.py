@@ -13,17 +13,19 @@ PARTS: Final[tuple[Part, ...]] = get_args(Part)
 
 # One source in so many is for validation, and one for the test.
 ONE_IN: Final = 10
-# Sources of equal fr_from_nr are cut into so many quantiles of MOS, or of VMAF where they have no MOS.
+# From so many sources on there is one in each of these parts. They differ, so that no source is wanted for both.
+_FEWEST: Final = {"test": 5, "validation": 3}
+# The sources of a dataset are cut into so many quantiles of MOS, or of VMAF where they have no MOS.
 QUANTILES: Final = 5
 
 
 def sources_of(rows: pl.DataFrame) -> pa.Table:
     """Describe the sources of some rows, with a split by source and weights by stratum.
 
-    The split is the same for the same rows, whatever their order. Within each quantile of MOS (of mean VMAF, for
-    sources without MOS) of each stratum, which is the sources of equal ``fr_from_nr``, the sources are ordered by a
-    hash of what they are; the first go to the test, the next to validation. As the hash of a source never changes, few
-    change their part when others are added. Paths of equal content (``src_sha256``) are in the same part.
+    The split is the same for the same rows, whatever their order. The sources of each dataset, those with and those
+    without a MOS apart, are cut into quantiles of MOS (of mean VMAF without one), and within each ordered by a hash of
+    what they are; the first go to the test, the next to validation. As the hash of a source never changes, few change
+    their part when others are added. Paths of equal content (``src_sha256``) are in the same part.
 
     The weight of a source's rows is such that all strata weigh the same, and rows weigh 1 on average.
 
@@ -57,7 +59,8 @@ def sources_of(rows: pl.DataFrame) -> pa.Table:
 def _split(sources: pl.DataFrame) -> pl.DataFrame:
     """Return the part of each source, as columns identity and split."""
     rated = pl.col("nr_mos").is_not_null()
-    group = ["fr_from_nr", "rated"]
+    # Each dataset has a MOS scale of its own.
+    group = ["fr_from_nr", "dataset", "rated"]
     cell = [*group, "quantile"]
     quantile = ((pl.coalesce("nr_mos", "mean_vmaf").rank("ordinal") - 1) * QUANTILES // pl.len()).over(group)
     ranked = sources.with_columns(
@@ -67,10 +70,11 @@ def _split(sources: pl.DataFrame) -> pl.DataFrame:
     # What is left over of one cell goes into the next: cells of five sources would otherwise have no test.
     before = (pl.col("size").cum_sum() - pl.col("size")).over(group)
     after = pl.col("size").cum_sum().over(group)
-    half = ONE_IN // 2
     shares = sizes.with_columns(
-        test=after // ONE_IN - before // ONE_IN,
-        validation=(after + half) // ONE_IN - (before + half) // ONE_IN,
+        **{
+            part: (after + ONE_IN - fewest) // ONE_IN - (before + ONE_IN - fewest) // ONE_IN
+            for part, fewest in _FEWEST.items()
+        }
     )
     place = pl.col("hash").rank("ordinal").over(cell)
     split = (

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import polars as pl
-
+from frnr_assets.corpus.load import read_sources
 from frnr_assets.corpus.publish import current_version, read_version
 from frnr_assets.corpus.schema import FEATURE_MEANS
 from frnr_assets.corpus.store import to_polars
@@ -55,7 +54,9 @@ def make_report(tables: Tables, shown_clips: Sequence[str] = ()) -> Report:
         raise UnknownClips(
             f"shown_clips has {len(shown)} clips; name at most {MOST_SHOWN_CLIPS}, for curves to be told apart"
         )
-    rows = _with_clip(to_polars(read_version(version, CORPUS_COLUMNS)), tables)
+    published = to_polars(read_version(version, CORPUS_COLUMNS))
+    labels = read_sources(version).select("src", "clip", "dataset")
+    rows = published.join(labels, on="src", how="left", maintain_order="left")
     unknown = sorted(set(shown) - set(rows["clip"].unique()))
     if unknown:
         names = ", ".join(unknown[:_SHOWN_IN_A_MESSAGE])
@@ -65,14 +66,3 @@ def make_report(tables: Tables, shown_clips: Sequence[str] = ()) -> Report:
     report = report_of(rows, tables.quarantine(), shown, version.name)
     write_page(report, tables.report)
     return report
-
-
-def _with_clip(rows: pl.DataFrame, tables: Tables) -> pl.DataFrame:
-    """Add key and dataset of the clips; one that was replaced or removed since is known by the path of its source."""
-    listed = tables.listed_clips().select("clip", "dataset")
-    decoded = tables.references.read(columns=["src_sha256"]).join(listed, on="clip")
-    keys = decoded.sort("clip").unique("src_sha256", keep="first", maintain_order=True)
-    labelled = rows.join(keys, on="src_sha256", how="left")
-    return labelled.with_columns(
-        clip=pl.coalesce("clip", "src"), dataset=pl.coalesce("dataset", pl.lit("not listed any more"))
-    )

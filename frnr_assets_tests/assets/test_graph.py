@@ -57,7 +57,7 @@ def test_clips_become_a_corpus(project: Project) -> None:
     loaded = load_corpus(project.settings.data_root).collect()
     assert loaded.select("dataset", "split", "weight").unique().rows() == [("tests", "train", 1.0)]
     card = project.tables.card.read_text()
-    assert "2 clips, 4 rows, 2 sources, 1 clips in quarantine" in card
+    assert "2 clips, 4 rows, 2 sources, 1 more in quarantine" in card
     assert "-c:v libx264 -preset medium -crf 23" in card
     assert str(project.folder) not in card, "a card is published: whose machine it was is nobody's business"
 

@@ -45,7 +45,7 @@ def test_the_caveat_comes_before_everything_else(publication: Publication) -> No
 
 def test_every_number_of_the_card_is_that_of_the_corpus(publication: Publication) -> None:
     card = dataset_card(publication, corpus_rows(), BACKGROUND)
-    assert "3 clips, 9 rows, 3 sources, 3 clips in quarantine" in card
+    assert "3 clips, 9 rows, 3 sources, 3 more in quarantine" in card
     assert table_after(card, "## Counts") == [
         ["gone", "", "0", "0", "0", "0", "0", "1"],
         ["konvid-1k", "uploads", "1", "3", "1", "0", "0", "2"],

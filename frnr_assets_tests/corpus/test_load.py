@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -121,3 +122,21 @@ def test_the_files_of_other_crfs_are_not_opened(tmp_path: Path) -> None:
     for file in version_files(publication.path)[1:]:
         file.write_bytes(b"damaged")
     assert len(load_corpus(tmp_path, crf=SWEEP[0]).collect()) == 2
+
+
+def test_what_numpy_calls_an_integer_is_a_crf_too(data_root: Path) -> None:
+    asked = np.array(SWEEP[:1])
+    assert load_corpus(data_root, crf=asked[0]).collect().equals(load_corpus(data_root, crf=SWEEP[0]).collect())
+
+
+@pytest.mark.parametrize("asked", [{"crf": []}, {"split": []}, {"dataset": []}], ids=lambda asked: next(iter(asked)))
+def test_asking_for_nothing_is_a_sentence(data_root: Path, asked: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="nothing is asked for; leave it out for everything"):
+        load_corpus(data_root, **asked)
+
+
+def test_a_damaged_table_of_sources_is_a_sentence(tmp_path: Path) -> None:
+    file = sources_file(published(tmp_path, *CLIPS).path)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(CorpusMissing, match="is damaged; publish the corpus again"):
+        load_corpus(tmp_path)

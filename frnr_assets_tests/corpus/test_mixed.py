@@ -65,6 +65,13 @@ def test_a_whole_number_is_as_good_as_one_with_a_point(tmp_path: Path) -> None:
         ({"adm2_mean": math.nan}, "adm2_mean is not finite"),
         ({"bitrate_kbps": math.inf}, "bitrate_kbps is not finite"),
         ({"exit_status": 1}, "exit_status is 1, not 0"),
+        ({"src_sha256": "A" * 64}, "src_sha256 is no SHA-256 in lower case"),
+        ({"src_sha256": "zzz"}, "src_sha256 is no SHA-256 in lower case"),
+        ({"src": ""}, "src is empty"),
+        ({"encoder": ""}, "encoder is empty"),
+        ({"width": 0}, "width is 0, not above 0"),
+        ({"duration_s": -1.0}, "duration_s is -1.0, not above 0"),
+        ({"crf": -7}, "crf is -7, below 0"),
         ({"schema_version": 2}, "schema_version is 2, not 3"),
         ({"vmaf_score": 100.5}, "vmaf_score is 100.5, not within 0 to 100"),
         ({"motion2_std": -0.5}, "motion2_std is -0.5, not within 0 to 255"),
@@ -230,3 +237,11 @@ def test_a_master_that_is_an_upload_elsewhere_is_not_published(
     changed = [pl.when(is_one).then(pl.lit(value)).otherwise(name).alias(name) for name, value in changes.items()]
     with pytest.raises(CorpusInvalid, match=re.escape(sentence)):
         publish_mixed(mixed_rows(uploads, masters.with_columns(changed)), tmp_path)
+
+
+def test_one_path_with_two_hashes_would_be_two_sources_and_is_refused(tmp_path: Path) -> None:
+    rows = [fr_row(crf=18, src_sha256=""), fr_row(crf=23, src_sha256="a" * 64), fr_row(crf=28, src_sha256="")]
+    found = read_fr_rows(write(tmp_path / "rows.jsonl", rows))
+    assert found.rows["crf"].to_list() == [18, 28]
+    (reject,) = found.rejects
+    assert (reject["line"], reject["reason"]) == (2, "src_sha256 is another than in an earlier row of the same src")

@@ -115,11 +115,30 @@ def test_the_same_content_under_two_paths_does_not_leak_into_the_test() -> None:
 
 @pytest.mark.parametrize(
     ("number", "expected"),
-    [(1, {"train": 1}), (5, {"train": 4, "validation": 1}), (10, {"train": 8, "validation": 1, "test": 1})],
+    [
+        (1, {"train": 1}),
+        (2, {"train": 2}),
+        (3, {"train": 2, "validation": 1}),
+        (5, {"train": 3, "validation": 1, "test": 1}),
+        (9, {"train": 7, "validation": 1, "test": 1}),
+        (10, {"train": 8, "validation": 1, "test": 1}),
+    ],
 )
 def test_a_small_corpus_keeps_most_of_its_sources_for_training(number: int, expected: dict[str, int]) -> None:
     counts = to_polars(sources_of(many_rows(number)))["split"].value_counts()
     assert dict(counts.iter_rows()) == expected
+
+
+def test_a_dataset_with_a_scale_of_its_own_is_held_out_like_any_other() -> None:
+    small = many_rows(40).with_columns(
+        src=pl.format("/percent{}", "src"),
+        src_sha256=pl.col("src_sha256").str.reverse(),
+        dataset=pl.lit("percent"),
+        nr_mos=pl.col("nr_mos") * 20,
+    )
+    sources = to_polars(sources_of(pl.concat([many_rows(200), small])))
+    held_out = sources.filter(pl.col("dataset") == "percent", pl.col("split") != "train")["split"].value_counts()
+    assert dict(held_out.iter_rows()) == {"test": 4, "validation": 4}
 
 
 def test_uploads_and_masters_weigh_the_same_and_a_row_one_on_average() -> None:
