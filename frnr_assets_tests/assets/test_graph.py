@@ -80,6 +80,7 @@ def test_the_reference_facts_are_there_to_read(project: Project) -> None:
     bars = {name: value.value for name, value in facts["bars"].items()}
     assert (bars["frames"], bars["width (px)"], bars["height (px)"], bars["frame rate (exact)"]) == (12, 64, 48, "24/1")
     assert bars["variable frame rate"] is False
+    assert (bars["adjustments"], bars["concealed damage"]) == ("none", "none")
 
 
 def test_a_broken_clip_says_why_and_spoils_nothing(project: Project) -> None:
