@@ -11,7 +11,7 @@ from typing import Any, Self, TextIO
 import polars as pl
 from tqdm import tqdm
 
-from frnr_assets.corpus.backlog import backlog
+from frnr_assets.corpus.backlog import Backlog, backlog
 from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.export import export, export_frame_scores, write_json_lines
 from frnr_assets.corpus.ingest import ingest
@@ -89,7 +89,7 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
         partial(local_pool, cores=settings.cores, memory_gib=settings.memory_gib),
     )
     failed: list[dict[str, Any]] = []
-    interrupted, set_aside = False, 0
+    interrupted, set_aside = False, frozenset[str]()
     with locked(tables.root / ".extraction.lock", wait=False):
         output.parent.mkdir(parents=True, exist_ok=True)
         ingest([dataset], tables, settings.allowed_roots)
@@ -102,8 +102,9 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
             per_frame_scores=settings.per_frame_scores,
         ) as engine:
             try:
-                set_aside = 0 if retry_quarantined else len(backlog(tables, settings.recipe()).quarantined)
-                _measure(engine, settings, failed, retry_quarantined=retry_quarantined)
+                todo = backlog(tables, settings.recipe())
+                set_aside = frozenset[str]() if retry_quarantined else todo.quarantined
+                _measure(engine, settings, failed, todo, set_aside)
             except KeyboardInterrupt:
                 interrupted = True
         rows = _rows(engine, settings)
@@ -117,7 +118,7 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
     )
     damaged = references.filter(pl.col("decode_errors").list.len() > 0)["src"].to_list()
     return Extraction(
-        len(rows), rated, len(failures), set_aside, tuple(damaged), interrupted, output, failures_of(output)
+        len(rows), rated, len(failures), len(set_aside), tuple(damaged), interrupted, output, failures_of(output)
     )
 
 
@@ -174,17 +175,17 @@ def tables_of(dataset: Dataset, settings: Settings) -> Tables:
     )
 
 
-def _measure(engine: Engine, settings: Settings, failed: list[dict[str, Any]], *, retry_quarantined: bool) -> None:
+def _measure(
+    engine: Engine, settings: Settings, failed: list[dict[str, Any]], todo: Backlog, set_aside: frozenset[str]
+) -> None:
     """Measure what is missing; what fails, and may work another time, is added to ``failed``."""
     tables = engine.tables
-    todo = backlog(tables, settings.recipe())
     listed = _listed(tables).filter(pl.col("size_bytes").is_not_null())
     # The engine judges by all that a row is made from, the versions of the tools included.
     counted = _rows(engine, settings).group_by("clip").len().filter(pl.col("len") == len(settings.crf_sweep))
     complete = set(counted["clip"]) - todo.to_decode - todo.to_measure - todo.quarantined
     if settings.keep_reference:
         complete -= set(tables.references.read().filter(pl.col("kept_path").is_null())["clip"])
-    set_aside = frozenset[str]() if retry_quarantined else todo.quarantined
     missing = listed.filter(~pl.col("clip").is_in([*complete, *set_aside])).select("clip", "src", "mos")
     clips = [Clip(key, Path(src), mos) for key, src, mos in missing.iter_rows()]
     sources = {clip.key: str(clip.src) for clip in clips}

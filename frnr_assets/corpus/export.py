@@ -15,6 +15,7 @@ from frnr_assets.corpus.publish import (
     ROW_GROUP_ROWS,
     CorpusInvalid,
     file_metadata,
+    published_rows,
     version_files,
 )
 from frnr_assets.corpus.schema import FRAME_COLUMNS, FRAME_SCORES_SCHEMA, ROW_SCHEMA
@@ -100,7 +101,7 @@ def export_version(version: Path, path: Path) -> int:
         ValueError: another suffix.
     """
     schema = pq.read_schema(version_files(version)[0])
-    rows = int((schema.metadata or {}).get(b"rows", b"-1"))
+    rows = published_rows(schema)
     if path.suffix == ".parquet":
         with (
             replacing(path) as temporary,

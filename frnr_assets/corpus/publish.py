@@ -185,9 +185,9 @@ def current_version(folder: Path) -> Path | None:
     return link.resolve(strict=True) if link.is_symlink() else None
 
 
-def published_rows(table: pa.Table) -> int:
+def published_rows(schema: pa.Schema) -> int:
     """Return how many rows were published, according to the file metadata of a version."""
-    return int((table.schema.metadata or {}).get(b"rows", b"-1"))
+    return int((schema.metadata or {}).get(b"rows", b"-1"))
 
 
 def read_version(version: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -27,13 +27,14 @@ from frnr_assets.engine.rows import (
     reference_identity,
     reference_of,
     reference_row,
+    working_now,
 )
 from frnr_assets.engine.scratch import scratch_folder
 from frnr_assets.media.decode import KEPT_FILES, KeptFormat, decode_reference
 from frnr_assets.media.encode import Distortion, encode_memory_bytes
 from frnr_assets.media.pool import Step, Work, WorkPool
 from frnr_assets.media.process import ToolFailed, disk_full
-from frnr_assets.media.reference import Reference, working_format
+from frnr_assets.media.reference import Reference
 from frnr_assets.media.source import ClipUnusable, Fingerprint, fingerprint
 from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
@@ -164,7 +165,7 @@ class Engine:
         if kept is None:
             return True
         reference = reference_of(known)
-        return kept.exists() and reference.working == working_format(reference.probe, self.toolchain.settings.encoder)
+        return kept.exists() and reference.working == working_now(reference, self.toolchain)
 
     def _kept_reference(self, clip: Clip) -> Path | None:
         if self.keep_reference is None:
@@ -331,8 +332,7 @@ class Engine:
             reference = replace(reference, fingerprint=now)
         if not is_current(facts, reference.fingerprint.sha256, self.toolchain):
             raise NotMaterialized(f"its reference was decoded with other tools, or with damage accepted; {redo}")
-        rules, encoder = self.toolchain.rules, self.toolchain.settings.encoder
-        return replace(reference, working=working_format(reference.probe, encoder, rules.min_side))
+        return replace(reference, working=working_now(reference, self.toolchain))
 
 
 class _ClipQuarantinedError(Exception):

@@ -81,8 +81,16 @@ def is_current(row: Mapping[str, Any], src_sha256: str, toolchain: Toolchain) ->
         return True
     reference = reference_of(row)
     # The frames of a damaged clip are compared with these in every run: they must be in the format of now.
-    working = working_format(reference.probe, toolchain.settings.encoder, toolchain.rules.min_side)
-    return toolchain.rules.accept_damaged and working == reference.working
+    return toolchain.rules.accept_damaged and working_now(reference, toolchain) == reference.working
+
+
+def working_now(reference: Reference, toolchain: Toolchain) -> WorkingFormat:
+    """Return the working format of a clip for the encoder of now, whichever was configured when it was decoded.
+
+    Raises:
+        ClipUnusable: it is smaller than the rules allow.
+    """
+    return working_format(reference.probe, toolchain.settings.encoder, toolchain.rules.min_side)
 
 
 def current_identities(references: pl.DataFrame, crf_sweep: Sequence[int], toolchain: Toolchain) -> pl.DataFrame:
@@ -99,7 +107,7 @@ def current_identities(references: pl.DataFrame, crf_sweep: Sequence[int], toolc
         if not is_current(row, reference.fingerprint.sha256, toolchain):
             continue
         try:
-            working = working_format(reference.probe, toolchain.settings.encoder, toolchain.rules.min_side)
+            working = working_now(reference, toolchain)
         except ClipUnusable:
             continue
         reference = replace(reference, working=working)

@@ -15,7 +15,7 @@ from frnr_assets.engine.rows import encode_identity, feature_row
 from frnr_assets.media.decode import DURATION_GUESS_S, read_frame_log, shot_durations
 from frnr_assets.media.encode import Distortion
 from frnr_assets.media.encoders import STATISTICS_FILE, no_statistics
-from frnr_assets.media.ffmpeg import VERSION_PATTERN, FFmpeg, locate_ffmpeg
+from frnr_assets.media.ffmpeg import OWN_FILES, VERSION_PATTERN, FFmpeg, locate_ffmpeg
 from frnr_assets.media.moments import mean_and_std
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
 from frnr_assets.media.reference import Reference, working_format
@@ -110,7 +110,7 @@ class Stepwise:
         found = fingerprint(self.source, self.tools.rules)
         self._run_decode(self.source, self.reference_yuv, geometry, frame_log, self.tools.rules)
         probe = geometry.probe()
-        working = working_format(probe, self.tools.encode.encoder)
+        working = working_format(probe, self.tools.encode.encoder, self.tools.rules.min_side)
         frames = count_frames(self.reference_yuv, working, "ffmpeg decode")
         # A decode that is not ours may leave no log; then nothing is known of shots.
         scores = [score for _, score in read_frame_log(frame_log)]
@@ -207,7 +207,7 @@ class Stepwise:
         # The encode is in the working format already.
         encoded = replace(geometry, width=working.width, height=working.height, pix_fmt=working.pix_fmt)
         distortion_yuv, log = folder / "distortion.yuv", folder / "vmaf.json"
-        self._run_decode(encode, distortion_yuv, encoded, None, None)
+        self._run_decode(encode, distortion_yuv, encoded, None, OWN_FILES)
         frames = count_frames(distortion_yuv, working, "ffmpeg decode")
         if frames != part.frames:
             raise ToolError(f"{part.frames} frames were encoded, {frames} came out of the encode")
@@ -261,7 +261,7 @@ class Stepwise:
         out_yuv: Path,
         geometry: NrSourceGeometry,
         frame_log: Path | None,
-        rules: SourceRules | None,
+        rules: SourceRules,
     ) -> None:
         argv = build_decode_command(
             source if self.runners.decode else source.absolute(),

@@ -2,7 +2,8 @@
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -77,60 +78,53 @@ def decode_reference(
         ToolFailed: a kill from outside, a change while it was read, or a full disk that the tool noticed.
         OSError: a full disk that it did not notice.
     """
+    with _unless_replaced(source, found):
+        probe = probe_source(source, runner, rules, found)
+        working = working_format(probe, encoder, rules.min_side)
+        stated = probe.rate if MIN_RATE <= probe.rate <= MAX_RATE else None
+        decode = _Decode(
+            source, found, probe, working, stated or _RATE_GUESS, ffmpeg, runner, limits, rules, scratch, keep
+        )
+        decoded = decode.run()
+        rate = nominal_rate(stated, decoded.times)
+        if not MIN_RATE <= rate <= MAX_RATE:
+            shown = float(probe.rate or rate)
+            raise ClipUnusable(f"its average frame rate, {shown:g}, is not within {MIN_RATE} to {MAX_RATE} per second")
+        if keep and rate != decode.rate:
+            decoded = replace(decode, rate=rate).run()
+        probe = replace(probe, rate=rate)
+        if not found.still_holds(source):
+            raise ToolFailed(CHANGED)
+        shots = shot_durations(decoded.scores, rate)
+        shot_avg, shot_std = mean_and_std(shots)
+        reference = Reference(
+            fingerprint=found,
+            probe=probe,
+            working=working,
+            frames=len(decoded.times),
+            frames_md5=decoded.md5,
+            variable_frame_rate=_is_variable(decoded.times, rate),
+            shot_count=len(shots),
+            shot_avg_duration_s=shot_avg,
+            shot_duration_std_s=shot_std,
+            decode_errors=decoded.errors,
+        )
+        if reference.duration_s > rules.max_duration_s:
+            raise ClipUnusable(
+                f"it lasts {reference.duration_s:g} s, more than the {rules.max_duration_s:g} that max_seconds allows"
+            )
+        return reference
+
+
+@contextmanager
+def _unless_replaced(source: Path, found: Fingerprint) -> Iterator[None]:
+    """Do not blame a clip whose file went away, or is being written: it looks as broken as a broken one."""
     try:
-        return _decode(source, found, ffmpeg, encoder, runner, limits, rules, scratch, keep)
+        yield
     except ClipUnusable as error:
-        # A file that went away, or is being written, looks as broken as a broken one.
         if not found.holds_if_there(source):
             raise ToolFailed(CHANGED) from error
         raise
-
-
-def _decode(
-    source: Path,
-    found: Fingerprint,
-    ffmpeg: FFmpeg,
-    encoder: Encoder,
-    runner: ToolRunner,
-    limits: TimeLimits,
-    rules: SourceRules,
-    scratch: Path,
-    keep: KeptFormat | None,
-) -> Reference:
-    probe = probe_source(source, runner, rules, found)
-    working = working_format(probe, encoder, rules.min_side)
-    stated = probe.rate if MIN_RATE <= probe.rate <= MAX_RATE else None
-    decode = _Decode(source, found, probe, working, stated or _RATE_GUESS, ffmpeg, runner, limits, rules, scratch, keep)
-    decoded = decode.run()
-    rate = nominal_rate(stated, decoded.times)
-    if not MIN_RATE <= rate <= MAX_RATE:
-        raise ClipUnusable(
-            f"its average frame rate, {float(probe.rate or rate):g}, is not within {MIN_RATE} to {MAX_RATE} per second"
-        )
-    if keep and rate != decode.rate:
-        decoded = replace(decode, rate=rate).run()
-    probe = replace(probe, rate=rate)
-    if not found.still_holds(source):
-        raise ToolFailed(CHANGED)
-    shots = shot_durations(decoded.scores, rate)
-    shot_avg, shot_std = mean_and_std(shots)
-    reference = Reference(
-        fingerprint=found,
-        probe=probe,
-        working=working,
-        frames=len(decoded.times),
-        frames_md5=decoded.md5,
-        variable_frame_rate=_is_variable(decoded.times, rate),
-        shot_count=len(shots),
-        shot_avg_duration_s=shot_avg,
-        shot_duration_std_s=shot_std,
-        decode_errors=decoded.errors,
-    )
-    if reference.duration_s > rules.max_duration_s:
-        raise ClipUnusable(
-            f"it lasts {reference.duration_s:g} s, more than the {rules.max_duration_s:g} that max_seconds allows"
-        )
-    return reference
 
 
 def nominal_rate(stated: Fraction | None, times: Sequence[float | None]) -> Fraction:

@@ -10,7 +10,7 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from frnr_assets.media.process import ToolError, ToolFailed, ToolResult, ToolRunner
-from frnr_assets.media.source import CODECS, SourceRules
+from frnr_assets.media.source import CODECS, SMALLEST_SIDE, SourceRules
 from frnr_assets.media.vmaf import VmafModel
 
 INSPECT_TIMEOUT_S = 60.0
@@ -23,7 +23,9 @@ GLOBAL_ARGS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-v", "level+warnin
 _TOLERANT_ARGS = tuple(arg for arg in GLOBAL_ARGS if arg != "-xerror")
 
 # What this package makes itself: encodes, and references without loss.
-_OWN_FILES = SourceRules(containers=("mov", "matroska"), codecs=(*CODECS, "ffv1"), max_pixels=2**31 - 1)
+OWN_FILES = SourceRules(
+    containers=("mov", "matroska"), codecs=(*CODECS, "ffv1"), max_pixels=2**31 - 1, min_side=SMALLEST_SIDE
+)
 
 # x265 and SVT-AV1 write to standard error past ffmpeg, also what ffmpeg was told to leave out.
 _LIBRARY = r"(?:x265 |Svt)"
@@ -170,7 +172,7 @@ def source_args(descriptor: int, rules: SourceRules, *, damaged: bool = False) -
 
 def distortion_args(path: Path) -> list[str]:
     """Return the arguments that open an encode of this package's own."""
-    return [*input_options(_OWN_FILES), "-protocol_whitelist", "file", "-i", f"file:{path.absolute()}"]
+    return [*input_options(OWN_FILES), "-protocol_whitelist", "file", "-i", f"file:{path.absolute()}"]
 
 
 def complaints(result: ToolResult) -> list[str]:

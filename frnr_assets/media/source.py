@@ -99,11 +99,13 @@ class SourceRules:
 
 def unknown_codec(codecs: Iterable[str]) -> str | None:
     """Return the first name that libavcodec has no codec of."""
-    # Only the probe and this need it, and it takes a while to load.
+    unusual = [codec for codec in codecs if codec not in CODECS]
+    if not unusual:
+        return None
+    # It takes a while to load.
     import av  # noqa: PLC0415
 
-    known = {*av.codecs_available, *CODECS}
-    return next((codec for codec in codecs if codec not in known), None)
+    return next((codec for codec in unusual if codec not in av.codecs_available), None)
 
 
 def codec_of(decoder: str) -> str:

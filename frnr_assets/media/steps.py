@@ -221,10 +221,11 @@ def build_decode_command(
         ToolError: the geometry is not plausible, or the encoder is not known.
         ClipUnusable: too small for libvmaf's features.
     """
-    working = working_format(geom.probe(), _encoder(encoder))
+    rules = rules or SourceRules()
+    working = working_format(geom.probe(), _encoder(encoder), rules.min_side)
     shots = f",{shot_filters(_in_filter(frame_log))}" if frame_log else ""
     return [
-        *(ffmpeg_bin, *GLOBAL_ARGS, *input_options(rules or SourceRules()), "-i", _named(source), "-map", "0:V:0"),
+        *(ffmpeg_bin, *GLOBAL_ARGS, *input_options(rules), "-i", _named(source), "-map", "0:V:0"),
         *("-vf", f"{working.filters}{shots}", "-fps_mode", "passthrough"),
         *("-f", "rawvideo", "-pix_fmt", working.pix_fmt, str(out_yuv)),
     ]

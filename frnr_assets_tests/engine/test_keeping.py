@@ -150,3 +150,13 @@ def test_a_decode_killed_from_outside_fails_instead_of_condemning_the_clip(
     assert isinstance(outcome, ReferenceFailed)
     assert outcome.reason == "decode failed: ffmpeg was ended by signal 9"
     assert engine.tables.references.read().is_empty()
+
+
+def test_a_kept_reference_of_a_small_clip_that_is_allowed_serves_again(
+    engine: Engine, make_clip: MakeClip, tmp_path: Path
+) -> None:
+    small = Clip("small", make_clip(tmp_path / "small.mp4", "testsrc2=size=20x20:rate=24,trim=end_frame=3"), 3.0)
+    assert engine.toolchain.rules.min_side < 20
+    keeping = replace(engine, keep_reference="yuv")
+    outcomes = [done for _ in range(2) for done in keeping.decode_references([small])]
+    assert [done.outcome for done in outcomes if isinstance(done, ReferenceDone)] == ["done", "reused"]

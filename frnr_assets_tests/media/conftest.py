@@ -17,7 +17,7 @@ from frnr_assets.media.toolchain import Toolchain
 from frnr_assets_tests.conftest import RULES
 
 DecodeClip = Callable[..., Reference]
-EncodeClip = Callable[[Path, Reference, int], Path]
+EncodeClip = Callable[..., Path]
 PlainFFmpeg = Callable[..., subprocess.CompletedProcess[bytes]]
 
 POOL_MEMORY_BYTES = 4 << 30
@@ -44,9 +44,9 @@ def decode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> De
 
 @pytest.fixture(scope="session")
 def encode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> EncodeClip:
-    """Return a function that encodes a reference: source, facts, CRF."""
+    """Return a function that encodes a reference: source, facts, CRF, rules."""
 
-    def encode_clip(source: Path, reference: Reference, crf: int) -> Path:
+    def encode_clip(source: Path, reference: Reference, crf: int, rules: SourceRules = RULES) -> Path:
         return encode_distortion(
             source,
             reference,
@@ -55,7 +55,7 @@ def encode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> En
             ffmpeg=toolchain.ffmpeg,
             runner=toolchain.runner,
             limits=toolchain.limits,
-            rules=RULES,
+            rules=rules,
             scratch=tmp_path_factory.mktemp("encode"),
         ).path
 

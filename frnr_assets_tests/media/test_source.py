@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 
 from frnr_assets.containers import Container
-from frnr_assets.media.encode import encode_distortion
 from frnr_assets.media.process import ToolFailed
 from frnr_assets.media.score import score_distortions
 from frnr_assets.media.source import ClipUnusable, SourceRules, codec_of, fingerprint, open_source
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets_tests.conftest import X264_UPLOAD, MakeClip
-from frnr_assets_tests.media.conftest import DecodeClip
+from frnr_assets_tests.media.conftest import DecodeClip, EncodeClip
 
 RULES = SourceRules()
 
@@ -135,36 +134,23 @@ def test_a_damaged_clip_is_refused_in_the_decoders_own_words(damaged: Path, deco
 
 
 def test_concealed_damage_can_be_accepted_and_marks_the_reference(
-    damaged: Path, decode: DecodeClip, toolchain: Toolchain, tmp_path: Path
+    damaged: Path, decode: DecodeClip, encode: EncodeClip, toolchain: Toolchain, tmp_path: Path
 ) -> None:
     reference = decode(damaged, ACCEPTING)
     assert reference.frames == 24
     assert any("error while decoding MB" in error for error in reference.decode_errors)
     assert decode(damaged, ACCEPTING).frames_md5 == reference.frames_md5
-    scratch = [tmp_path / "encode", tmp_path / "score"]
-    for folder in scratch:
-        folder.mkdir()
-    distortion = encode_distortion(
-        damaged,
-        reference,
-        28,
-        settings=toolchain.settings,
-        ffmpeg=toolchain.ffmpeg,
-        runner=toolchain.runner,
-        limits=toolchain.limits,
-        rules=ACCEPTING,
-        scratch=scratch[0],
-    )
+    distortion = encode(damaged, reference, 28, ACCEPTING)
     (score,) = score_distortions(
         damaged,
         reference,
-        [distortion.path],
+        [distortion],
         vmaf=toolchain.vmaf,
         ffmpeg=toolchain.ffmpeg,
         runner=toolchain.runner,
         limits=toolchain.limits,
         rules=ACCEPTING,
-        scratch=scratch[1],
+        scratch=tmp_path,
     )
     assert len(score.vmaf) == 24
     assert score.vmaf_score > 60
@@ -179,18 +165,8 @@ def test_a_whole_clip_is_not_marked_where_damage_is_accepted(
 
 
 def test_errors_that_the_decode_did_not_have_are_not_accepted_in_an_encode(
-    damaged: Path, decode: DecodeClip, toolchain: Toolchain, tmp_path: Path
+    damaged: Path, decode: DecodeClip, encode: EncodeClip
 ) -> None:
     reference = replace(decode(damaged, ACCEPTING), decode_errors=("another error",))
     with pytest.raises(ToolFailed, match="error while decoding MB"):
-        encode_distortion(
-            damaged,
-            reference,
-            28,
-            settings=toolchain.settings,
-            ffmpeg=toolchain.ffmpeg,
-            runner=toolchain.runner,
-            limits=toolchain.limits,
-            rules=ACCEPTING,
-            scratch=tmp_path,
-        )
+        encode(damaged, reference, 28, ACCEPTING)
