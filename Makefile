@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The folder that the UI shows: the checkout when it has a frnr.toml, else the demo.
 DIR ?= $(if $(wildcard frnr.toml),.,demo)
 
-.PHONY: demo ui test lint bench fuzz audit lock clean
+.PHONY: demo ui test lint docs bench fuzz audit lock clean
 
 demo: .venv/installed
 	$(BIN)/frnr demo
@@ -22,6 +22,10 @@ lint: .venv/installed
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+# The tables of docs/data_dictionary.md, from the schemas.
+docs: .venv/installed
+	$(BIN)/python -m tools.data_dictionary
 
 bench: .venv/installed
 	$(BIN)/python -m bench

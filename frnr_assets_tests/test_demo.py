@@ -1,4 +1,4 @@
-"""The two things a newcomer does first: the demo, and opening Dagster on the checkout."""
+"""What a newcomer does first: the demo, Dagster on the checkout, and whatever the pages tell a reader to type."""
 
 import os
 import re
@@ -8,25 +8,34 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from pydantic import BaseModel
 
-from frnr_assets.corpus.dataset import Dataset, FrDataset
-from frnr_assets.definitions import build_definitions
 from frnr_assets.demo import BROKEN_CLIP, DEMO_CLIPS
-from frnr_assets.settings import Automation, Settings, load_settings
+from frnr_assets_tests.pages import CHECKOUT, Block, blocks
 
-CHECKOUT = Path(__file__).parents[1]
-README = (CHECKOUT / "README.md").read_text()
+# Its own tools, and this code.
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONPATH": str(CHECKOUT),
+}
+COMMANDS = blocks("sh", "bash")
 
 
 def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "frnr_assets.cli", "demo", "--instance-config", str(CHECKOUT / "dagster.yaml")]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    # What is installed is installed.
+    command = ["make", "--old-file", ".venv/installed", "demo"]
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A checkout in which `make demo` was done, and what that said."""
     folder = tmp_path_factory.mktemp("newcomer")
+    for name in ("Makefile", "dagster.yaml", "workspace.yaml", "pyproject.toml", "requirements.lock"):
+        (folder / name).symlink_to(CHECKOUT / name)
+    for name in ("frnr_assets", "frnr_assets_tests", "bench", "examples", "fuzz", "tools"):
+        (folder / name).symlink_to(CHECKOUT / name)
+    (folder / ".venv").symlink_to(sys.prefix)
     done = run_demo(folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
@@ -66,58 +75,39 @@ def test_the_demo_outside_a_checkout_says_what_is_missing(tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_the_readme_reads_the_corpus_as_it_says(
-    demo: tuple[Path, str], block: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if "import torch" in block:
+def test_no_command_of_a_page_is_left_untried() -> None:
+    # What can only run elsewhere is a block of the language text.
+    assert [str(block) for block in blocks("", "console", "shell", "zsh")] == []
+
+
+@pytest.mark.parametrize("block", COMMANDS, ids=str)
+def test_the_commands_of_the_pages_do_what_they_say(demo: tuple[Path, str], block: Block) -> None:
+    # Of make, only that it knows what it is told: the suite would be run from within itself.
+    environment = {**ENVIRONMENT, "MAKEFLAGS": "n"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", block.text], cwd=demo[0], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_the_examples_of_the_pages_run(demo: tuple[Path, str], block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "import torch" in block.text:
         pytest.importorskip("torch", reason="PyTorch is not installed, so its example was not run")
     monkeypatch.chdir(demo[0])
-    exec(compile(block, "README.md", "exec"), {})  # noqa: S102 - the README's own lines are what is tested
+    exec(compile(block.text, block.page, "exec"), {})  # noqa: S102 - the page's own lines are what is tested
 
 
-def test_the_corpus_trains_a_regressor_as_the_readme_says(demo: tuple[Path, str]) -> None:
-    (command,) = re.findall(r"^\.venv/bin/(python examples/.*)$", README, re.MULTILINE)
-    python, script, *rows = command.split()
-    done = subprocess.run(
-        [Path(sys.executable).with_name(python), CHECKOUT / script, *rows],
-        cwd=demo[0],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_the_corpus_trains_a_regressor_as_the_page_says(demo: tuple[Path, str]) -> None:
+    (block,) = [block for block in COMMANDS if "examples/train_regressor.py" in block.text]
+    done = subprocess.run(block.text.split(), cwd=demo[0], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     _, regressor, baseline = (line.split() for line in done.stdout.splitlines())
     counts = ["true", str(5 * len(DEMO_CLIPS)), str(len(DEMO_CLIPS)), str(len(DEMO_CLIPS))]
     assert regressor[:4] == baseline[:4] == counts
     assert float(regressor[-3]) > float(baseline[-3]), "PLCC"
     assert float(regressor[-1]) < float(baseline[-1]), "RMSE"
-
-
-@pytest.mark.parametrize(("table", "model"), [(0, Settings), (1, Dataset), (2, FrDataset), (3, Automation)])
-def test_the_readme_lists_every_setting_with_its_default(table: int, model: type[BaseModel]) -> None:
-    section = README.split("## Settings")[1].split("## ")[0].split("| setting |")[1:]
-    listed = dict(re.findall(r"^\| `(\w+)` \| (.*?) ?\|", section[table], re.MULTILINE))
-    assert set(listed) == set(model.model_fields)
-    for name, field in model.model_fields.items():
-        if isinstance(field.default, str | int | float | tuple) and field.default != ():
-            shown = field.default if not isinstance(field.default, tuple) else list(field.default)
-            assert listed[name].strip("`").replace('"', "'") == str(shown), name
-
-
-def test_the_readme_configures_datasets_as_it_says(tmp_path: Path) -> None:
-    blocks = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "frnr.toml").write_text("\n".join(blocks))
-    names = [dataset.name for dataset in load_settings(tmp_path).datasets]
-    assert names == ["konvid-150k", "konvid-1k", "live-vqc", "our-uploads"]
-
-
-def test_the_readme_lists_what_can_be_switched_on() -> None:
-    definitions = build_definitions(Settings())
-    switches = [*(definitions.sensors or ()), *(definitions.schedules or ())]
-    table = README.split("| automation |")[1].split("\n\n")[0]
-    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {switch.name for switch in switches}
 
 
 def test_dagster_loads_the_checkout_without_a_complaint_about_our_code(tmp_path: Path) -> None:
