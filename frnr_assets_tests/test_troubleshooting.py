@@ -29,8 +29,9 @@ def entries(header: str) -> set[str]:
         'def look():\n    context.log.warning(harmless(f"the disk {name} is full"))',
         'STATE = "is full"\ndef look():\n    return dg.SkipReason(f"the disk {name} {STATE}")',
         'def look():\n    why = f"the disk {name} is full" if name else "there is no disk"\n    raise refusal(why)',
-        'def look() -> list[Finding]:\n    problems = [f"the disk {name} is full" for name in names]\n    return problems',
+        'def look() -> list[Finding]:\n    found = [f"the disk {name} is full" for name in names]\n    return found',
     ],
+    ids=["raised", "of a class of its own", "Dagster's", "logged", "a constant in it", "one of two", "a finding"],
 )
 def test_a_message_is_found_however_it_is_said(tmp_path: Path, source: str) -> None:
     (tmp_path / "module.py").write_text(source)
