@@ -12,9 +12,10 @@ import pytest
 from frnr_assets.demo import BROKEN_CLIP, DEMO_CLIPS
 from frnr_assets_tests.pages import CHECKOUT, Block, blocks
 
-# Its own tools, and this code.
+# Its own tools, this code, and nothing that a make around the suite was told.
 ENVIRONMENT = {
     **os.environ,
+    "MAKEFLAGS": "",
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "PYTHONPATH": str(CHECKOUT),
 }

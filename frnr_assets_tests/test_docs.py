@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pyarrow as pa
@@ -13,12 +14,16 @@ from frnr_assets.adapter import CorpusOptions
 from frnr_assets.assets.cells import CellsConfig
 from frnr_assets.assets.corpus_report import ReportConfig
 from frnr_assets.corpus import schema
-from frnr_assets.corpus.dataset import Columns, Dataset, FrDataset
+from frnr_assets.corpus.dataset import Columns, Dataset, FrDataset, ManifestFormat
 from frnr_assets.corpus.publish import file_metadata
 from frnr_assets.definitions import build_definitions
 from frnr_assets.maintenance import DownloadConfig, RemoveConfig
+from frnr_assets.media.decode import KEPT_FILES
+from frnr_assets.media.encoders import ENCODERS
+from frnr_assets.media.vmaf import VmafBackend
 from frnr_assets.report.contents import MOST_SHOWN_CLIPS
 from frnr_assets.settings import Automation, Settings, load_settings
+from frnr_assets.vocabulary import EXTRA_FEATURES
 from frnr_assets_tests.corpus.rows import feature_row
 from frnr_assets_tests.pages import CHECKOUT, DOCS, PAGES, Block, blocks, prose, rows_of, section
 from tools.data_dictionary import PAGE as DICTIONARY
@@ -54,6 +59,21 @@ def test_every_setting_is_listed_with_its_default(heading: str, model: type[Base
         if isinstance(field.default, str | int | float | tuple | Path) and field.default != ():
             shown = field.default if not isinstance(field.default, tuple) else list(field.default)
             assert listed[name].strip("`").replace('"', "'") == str(shown), name
+
+
+@pytest.mark.parametrize(
+    ("heading", "setting", "choices"),
+    [
+        ("Settings", "encoder", tuple(ENCODERS)),
+        ("Settings", "extra_features", tuple(EXTRA_FEATURES)),
+        ("Settings", "keep_reference", tuple(KEPT_FILES)),
+        ("Settings", "vmaf_backend", get_args(VmafBackend)),
+        ("Each `[[datasets]]`", "format", get_args(ManifestFormat)),
+    ],
+)
+def test_whatever_a_setting_can_be_is_named(heading: str, setting: str, choices: tuple[str, ...]) -> None:
+    (line,) = re.findall(rf"^\| `{setting}` \|.*$", section(CONFIGURATION, heading), re.MULTILINE)
+    assert [choice for choice in choices if f"`{choice}`" not in line] == []
 
 
 def test_what_can_be_asked_of_a_run_is_listed_with_its_default() -> None:
