@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from frnr_assets.adapter import CorpusOptions
 from frnr_assets.assets.cells import CellsConfig
 from frnr_assets.assets.corpus_report import ReportConfig
+from frnr_assets.cli import main
 from frnr_assets.corpus import schema
 from frnr_assets.corpus.dataset import Columns, Dataset, FrDataset, ManifestFormat
 from frnr_assets.corpus.publish import file_metadata
@@ -118,6 +119,14 @@ def test_every_asset_is_listed(tmp_path: Path) -> None:
     definitions = build_definitions(Settings(fr_datasets=(masters,)))
     listed = {cells[0].strip("`") for cells in rows_of(DOCS / "concepts.md", "asset")}
     assert listed == {key.to_user_string() for key in definitions.resolve_all_asset_keys()}
+
+
+def test_every_command_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = set(re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE))
+    assert {cells[0].strip("`") for cells in rows_of(DOCS / "command.md", "command")} == {f"frnr {c}" for c in commands}
+    assert commands
 
 
 def test_every_option_of_the_adapter_is_listed() -> None:
