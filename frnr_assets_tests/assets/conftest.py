@@ -17,6 +17,7 @@ from frnr_assets.corpus.tables import Tables
 from frnr_assets.definitions import build_definitions
 from frnr_assets.settings import Settings
 from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
+from frnr_assets_tests.once import made_once
 
 
 @dataclass
@@ -38,7 +39,8 @@ class Project:
 
     @property
     def clips(self) -> Path:
-        return self.folder / "clips"
+        (dataset,) = self.settings.datasets
+        return dataset.clips_root or self.folder
 
     def write_manifest(self, entries: Sequence[Mapping[str, object]]) -> None:
         self.manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
@@ -83,12 +85,8 @@ class Project:
         return [data.description or "" for data in found if data is not None]
 
 
-def make_project(folder: Path, instance: dg.DagsterInstance, make_clip: MakeClip) -> Project:
-    """Two clips and a broken one; a sweep of two CRFs keeps a whole run at a few seconds."""
-    clips = folder / "clips"
-    bars = make_clip(clips / "bars.mp4")
-    make_clip(clips / "odd.mp4", SMALL_SCENE.replace("64x48", "66x50"))
-    (clips / "broken.mp4").write_bytes(bars.read_bytes()[:600])
+def project_in(folder: Path, instance: dg.DagsterInstance, clips: Path) -> Project:
+    """A sweep of two CRFs keeps a whole run at a few seconds."""
     settings = Settings(
         data_root=folder / "data",
         datasets=(Dataset(name="tests", manifest=folder / "manifest.jsonl", clips_root=clips, expected_clips=3),),
@@ -96,7 +94,15 @@ def make_project(folder: Path, instance: dg.DagsterInstance, make_clip: MakeClip
         cores=2,
         memory_gib=2,
     )
-    made = Project(folder, settings, instance)
+    return Project(folder, settings, instance)
+
+
+def make_project(folder: Path, instance: dg.DagsterInstance, make_clip: MakeClip) -> Project:
+    """Two clips and a broken one."""
+    made = project_in(folder, instance, folder / "clips")
+    bars = make_clip(made.clips / "bars.mp4")
+    make_clip(made.clips / "odd.mp4", SMALL_SCENE.replace("64x48", "66x50"))
+    (made.clips / "broken.mp4").write_bytes(bars.read_bytes()[:600])
     made.write_manifest([{"src": "bars.mp4", "mos": 3.5}, {"src": "odd.mp4"}, {"src": "broken.mp4", "mos": 1}])
     return made
 
@@ -114,12 +120,35 @@ def project(tmp_path: Path, make_clip: MakeClip) -> Iterator[Project]:
 
 
 @pytest.fixture(scope="session")
-def published_once(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip) -> Iterator[Project]:
-    folder = tmp_path_factory.mktemp("published")
+def template(request: pytest.FixtureRequest, make_clip: MakeClip) -> Path:
+    """The folder of a project whose graph was materialized, to be copied."""
+
+    def make(folder: Path) -> None:
+        with persistent_instance(folder) as instance:
+            make_project(folder, instance, make_clip).run_everything()
+
+    return made_once(request, "materialized", make)
+
+
+@contextmanager
+def materialized_in(folder: Path, template: Path) -> Iterator[Project]:
+    """Lend a materialized project of its own, but for the clips: these are the template's."""
+    shutil.copytree(template, folder, symlinks=True, dirs_exist_ok=True)
     with persistent_instance(folder) as instance:
-        made = make_project(folder, instance, make_clip)
-        made.run_everything()
-        yield made
+        yield project_in(folder, instance, template / "clips")
+
+
+@pytest.fixture
+def materialized(template: Path, tmp_path: Path) -> Iterator[Project]:
+    """A project whose graph was materialized, for tests that write no clip."""
+    with materialized_in(tmp_path, template) as project:
+        yield project
+
+
+@pytest.fixture(scope="session")
+def published_once(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with materialized_in(tmp_path_factory.mktemp("published"), template) as project:
+        yield project
 
 
 @pytest.fixture

@@ -62,33 +62,30 @@ def test_clips_become_a_corpus(project: Project) -> None:
     assert str(project.folder) not in card, "a card is published: whose machine it was is nobody's business"
 
 
-def test_every_cell_is_recorded_once_with_numbers_to_plot(project: Project) -> None:
-    project.run_everything()
+def test_every_cell_is_recorded_once_with_numbers_to_plot(materialized: Project) -> None:
     for asset in (DISTORTION, FEATURE_ROWS):
-        made = project.materializations(asset)
+        made = materialized.materializations(asset)
         assert Counter(materialization.partition for materialization in made) == Counter(CELL_KEYS)
-    row = next(made for made in project.materializations(FEATURE_ROWS) if made.partition == "bars|23")
+    row = next(made for made in materialized.materializations(FEATURE_ROWS) if made.partition == "bars|23")
     assert {"VMAF", *CANONICAL6_FEATURES, "bitrate (kbit/s)", "encode size (bytes)", "frames"} <= numbers(row).keys()
     assert all(map(math.isfinite, numbers(row).values()))
     assert row.tags is not None
     assert row.tags["dagster/partition/clip"] == "bars"
 
 
-def test_the_reference_facts_are_there_to_read(project: Project) -> None:
-    project.run_everything()
-    facts = {made.partition: made.metadata for made in project.materializations(DECODED_REFERENCE)}
+def test_the_reference_facts_are_there_to_read(materialized: Project) -> None:
+    facts = {made.partition: made.metadata for made in materialized.materializations(DECODED_REFERENCE)}
     bars = {name: value.value for name, value in facts["bars"].items()}
     assert (bars["frames"], bars["width (px)"], bars["height (px)"], bars["frame rate (exact)"]) == (12, 64, 48, "24/1")
     assert bars["variable frame rate"] is False
     assert (bars["adjustments"], bars["concealed damage"]) == ("none", "none")
 
 
-def test_a_broken_clip_says_why_and_spoils_nothing(project: Project) -> None:
-    project.run_everything()
-    (broken,) = [made for made in project.materializations(DECODED_REFERENCE) if made.partition == "broken"]
+def test_a_broken_clip_says_why_and_spoils_nothing(materialized: Project) -> None:
+    (broken,) = [made for made in materialized.materializations(DECODED_REFERENCE) if made.partition == "broken"]
     assert broken.metadata["quarantined"].value is True
     assert "probed" in str(broken.metadata["quarantine reason"].value)
-    cells = [made for made in project.materializations(FEATURE_ROWS) if str(made.partition).startswith("broken|")]
+    cells = [made for made in materialized.materializations(FEATURE_ROWS) if str(made.partition).startswith("broken|")]
     assert [made.metadata["dagster/partition_row_count"].value for made in cells] == [0, 0]
 
 
@@ -106,24 +103,24 @@ def test_part_of_the_cells_can_be_asked_for(project: Project, first: str, last: 
     assert len(project.tables.current_rows()) == len(recorded)
 
 
-def test_a_second_run_measures_nothing_again_and_says_so(project: Project) -> None:
-    project.run_everything()
-    before = project.tables.feature_rows.read()
-    project.run_everything()
-    after = project.tables.feature_rows.read()
+def test_a_second_run_measures_nothing_again_and_says_so(materialized: Project) -> None:
+    before = materialized.tables.feature_rows.read()
+    materialized.run_everything()
+    after = materialized.tables.feature_rows.read()
     assert after.equals(before)
     reused = [
-        made.metadata["reused"].value for made in project.materializations(FEATURE_ROWS) if "reused" in made.metadata
+        made.metadata["reused"].value
+        for made in materialized.materializations(FEATURE_ROWS)
+        if "reused" in made.metadata
     ]
     assert reused == [False] * 4 + [True] * 4
 
 
-def test_recompute_measures_again_with_the_same_values(project: Project) -> None:
-    project.run_everything()
-    before = project.tables.feature_rows.read()
+def test_recompute_measures_again_with_the_same_values(materialized: Project) -> None:
+    before = materialized.tables.feature_rows.read()
     config = {"ops": {"cells": {"config": {"recompute": True}}}}
-    assert project.run(CELLS, first="bars|23", last="odd|38", config=config).success
-    after = project.tables.feature_rows.read()
+    assert materialized.run(CELLS, first="bars|23", last="odd|38", config=config).success
+    after = materialized.tables.feature_rows.read()
     assert (after["recorded_ns"] > before["recorded_ns"]).all()
     same = [name for name in after.columns if not name.endswith(("_ms", "_ns")) and name not in {"run_id", "timestamp"}]
     assert after.select(same).equals(before.select(same))
@@ -163,23 +160,21 @@ def test_nothing_shows_as_stale_after_a_run_nor_when_a_clip_is_added(project: Pr
     "changes", [{"vmaf_model": "vmaf_v0.6.1neg"}, {"preset": "fast"}, {"extra_params": ("-g", "9")}]
 )
 def test_cells_show_as_stale_when_a_setting_of_their_identity_changes(
-    project: Project, changes: dict[str, object]
+    materialized: Project, changes: dict[str, object]
 ) -> None:
-    project.run_everything()
-    changed = build_definitions(project.with_settings(**changes).settings)
+    changed = build_definitions(materialized.with_settings(**changes).settings)
     assets = [asset for asset in changed.assets or () if isinstance(asset, dg.AssetsDefinition)]
-    resolver = get_stale_status_resolver(project.instance, assets)
+    resolver = get_stale_status_resolver(materialized.instance, assets)
     assert resolver.get_status(FEATURE_ROWS, "bars|23") == StaleStatus.STALE
     assert resolver.get_status(DECODED_REFERENCE, "bars") == StaleStatus.FRESH
 
 
-def test_frames_that_are_asked_for_later_come_to_stand_beside_the_same_rows(project: Project) -> None:
-    project.run_everything()
-    before = project.tables.feature_rows.read()
-    assert project.with_settings(per_frame_scores=True).run(CELLS, first="bars|23", last="broken|38").success
-    assert project.tables.frame_scores.read()["identity"].to_list() == before["identity"].to_list()
+def test_frames_that_are_asked_for_later_come_to_stand_beside_the_same_rows(materialized: Project) -> None:
+    before = materialized.tables.feature_rows.read()
+    assert materialized.with_settings(per_frame_scores=True).run(CELLS, first="bars|23", last="broken|38").success
+    assert materialized.tables.frame_scores.read()["identity"].to_list() == before["identity"].to_list()
     values = ["clip", "crf", "identity", "vmaf_score", *(f"{feature}_mean" for feature in CANONICAL6_FEATURES)]
-    assert project.tables.feature_rows.read().select(values).equals(before.select(values))
+    assert materialized.tables.feature_rows.read().select(values).equals(before.select(values))
 
 
 def test_a_new_clip_becomes_a_partition_and_the_old_ones_stay(project: Project) -> None:
@@ -190,15 +185,14 @@ def test_a_new_clip_becomes_a_partition_and_the_old_ones_stay(project: Project) 
     assert list(project.instance.get_dynamic_partitions(CLIP)) == ["bars", "odd", "broken", "new"]
 
 
-def test_a_broken_corpus_is_not_published_over_a_good_one(project: Project) -> None:
-    project.run_everything()
-    good = current_version(project.tables.corpus)
-    rows = project.tables.feature_rows.read().filter(pl.col("clip") == "bars")
-    project.tables.feature_rows.append(rows.with_columns(vmaf_score=pl.lit(math.nan)).to_dicts())
-    result = project.run(PUBLISH)
+def test_a_broken_corpus_is_not_published_over_a_good_one(materialized: Project) -> None:
+    good = current_version(materialized.tables.corpus)
+    rows = materialized.tables.feature_rows.read().filter(pl.col("clip") == "bars")
+    materialized.tables.feature_rows.append(rows.with_columns(vmaf_score=pl.lit(math.nan)).to_dicts())
+    result = materialized.run(PUBLISH)
     assert not result.success
-    assert any("VMAF is not in 0..100" in message for message in project.failures(result))
-    assert current_version(project.tables.corpus) == good
+    assert any("VMAF is not in 0..100" in message for message in materialized.failures(result))
+    assert current_version(materialized.tables.corpus) == good
 
 
 def test_a_disk_that_takes_no_corpus_is_one_sentence(published: Project) -> None:
@@ -287,16 +281,15 @@ def test_two_clips_of_one_name_are_two_partitions(project: Project) -> None:
     assert keys[3].startswith("bars~")
 
 
-def test_a_clip_that_left_the_manifest_costs_only_its_own_cells(project: Project) -> None:
-    project.run_everything()
-    project.write_manifest([{"src": "bars.mp4"}])
-    project.run(INGEST)
-    result = project.run(CELLS, first="bars|23", last="odd|38")
-    (message,) = project.failures(result)
+def test_a_clip_that_left_the_manifest_costs_only_its_own_cells(materialized: Project) -> None:
+    materialized.write_manifest([{"src": "bars.mp4"}])
+    materialized.run(INGEST)
+    result = materialized.run(CELLS, first="bars|23", last="odd|38")
+    (message,) = materialized.failures(result)
     assert message.startswith(
         "2 of 4 cells failed; the others are recorded.\nodd|23: it is not in the manifest any more"
     )
-    assert {made.partition for made in project.materializations(FEATURE_ROWS)[-2:]} == {"bars|23", "bars|38"}
+    assert {made.partition for made in materialized.materializations(FEATURE_ROWS)[-2:]} == {"bars|23", "bars|38"}
 
 
 @pytest.mark.parametrize("asset", ASSETS, ids=lambda asset: str(asset.to_user_string()))

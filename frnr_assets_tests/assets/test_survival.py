@@ -20,13 +20,15 @@ from frnr_assets.automation import CELLS, INGEST, REFERENCES
 from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.media.ffmpeg import FFmpeg
-from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, processes_of, wrap
+from frnr_assets_tests.assets.run_job import main as run_job
+from frnr_assets_tests.assets.tool_wrapper import processes_of, wrap
 from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
 
 CLIPS = 12
-SWEEP = (18, 23, 28, 33, 38)
+SWEEP = (18, 28, 38)
+ALL_CLIPS = "clip00", f"clip{CLIPS - 1}"
 FIRST, LAST = "clip00|18", f"clip{CLIPS - 1}|38"
-KILLS = 10
+KILLS = 6
 # Cells of two clips may be encoded but not yet scored when two cores work.
 IN_FLIGHT = 2 * len(SWEEP)
 # What differs between two measurements of the same cell.
@@ -34,25 +36,26 @@ NOT_OF_THE_CELL = {"run_id", "timestamp", "recorded_ns", "encode_time_ms", "scor
 
 
 class Batch:
-    """A project of 60 cells in a folder of its own."""
+    """A project of 36 cells in a folder of its own, beside its clips.
 
-    def __init__(
-        self, folder: Path, clips: Path, wrapper: ToolWrapper, data_root: Path | None = None, *, decode: bool = True
-    ):
+    Args:
+        folder: where it is; there may be what another batch had recorded.
+        ffmpeg: the real one.
+        data_root: where its tables are.
+    """
+
+    def __init__(self, folder: Path, clips: Path, ffmpeg: FFmpeg, data_root: Path | None = None):
         self.folder = folder
-        self.wrapper = wrapper
+        self.clips = clips
+        self.wrapper = wrap(ffmpeg.path, folder / "tool")
         self.tables = Tables(data_root or folder / "data")
-        folder.mkdir(exist_ok=True)
         (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
         (folder / "manifest.jsonl").write_text("".join(f'{{"src": "clip{i:02}.mp4"}}\n' for i in range(CLIPS)))
         (folder / "frnr.toml").write_text(
-            f'data_root = "{self.tables.root}"\n'
-            f'cores = 2\nffmpeg_path = "{wrapper.path}"\n'
+            f'data_root = "{self.tables.root}"\ncrf_sweep = {list(SWEEP)}\n'
+            f'cores = 2\nffmpeg_path = "{self.wrapper.path}"\n'
             f'[[datasets]]\nname = "tests"\nmanifest = "manifest.jsonl"\nclips_root = "{clips}"\n'
         )
-        assert self.finish(INGEST, "", "") == 0
-        if decode:
-            assert self.finish(REFERENCES, "clip00", f"clip{CLIPS - 1}") == 0
 
     def start(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "frnr_assets_tests.assets.run_job", str(self.folder), job, first, last]
@@ -61,6 +64,12 @@ class Batch:
 
     def finish(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> int:
         return self.start(job, first, last).wait(timeout=300)
+
+    def copy(self, folder: Path, ffmpeg: FFmpeg, data_root: Path | None = None) -> "Batch":
+        """Return a batch of its own for which the same is recorded."""
+        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("tool", "data"))
+        shutil.copytree(self.tables.root, data_root or folder / "data")
+        return Batch(folder, self.clips, ffmpeg, data_root)
 
     def rows(self) -> pl.DataFrame:
         return self.tables.feature_rows.read()
@@ -81,10 +90,23 @@ def clips(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip) -> Path
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, clips: Path, ffmpeg: FFmpeg) -> Batch:
-    folder = tmp_path_factory.mktemp("uninterrupted")
-    batch = Batch(folder, clips, wrap(ffmpeg.path, folder / "tool"))
-    assert batch.finish() == 0
+def ingested(tmp_path_factory: pytest.TempPathFactory, clips: Path, ffmpeg: FFmpeg) -> Batch:
+    batch = Batch(tmp_path_factory.mktemp("ingested"), clips, ffmpeg)
+    assert run_job(batch.folder, INGEST, "", "") == 0
+    return batch
+
+
+@pytest.fixture(scope="module")
+def decoded(tmp_path_factory: pytest.TempPathFactory, ingested: Batch, ffmpeg: FFmpeg) -> Batch:
+    batch = ingested.copy(tmp_path_factory.mktemp("decoded") / "batch", ffmpeg)
+    assert run_job(batch.folder, REFERENCES, *ALL_CLIPS) == 0
+    return batch
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, decoded: Batch, ffmpeg: FFmpeg) -> Batch:
+    batch = decoded.copy(tmp_path_factory.mktemp("uninterrupted") / "batch", ffmpeg)
+    assert run_job(batch.folder, CELLS, FIRST, LAST) == 0
     return batch
 
 
@@ -101,9 +123,9 @@ def wait_until_no_process(folder: Path, seconds: float) -> list[int]:
 
 
 def test_a_batch_killed_at_any_moment_loses_nothing_and_repeats_only_what_was_in_flight(
-    tmp_path: Path, clips: Path, ffmpeg: FFmpeg, uninterrupted: Batch
+    tmp_path: Path, ffmpeg: FFmpeg, decoded: Batch, uninterrupted: Batch
 ) -> None:
-    batch = Batch(tmp_path / "killed", clips, wrap(ffmpeg.path, tmp_path / "tool"))
+    batch = decoded.copy(tmp_path / "killed", ffmpeg)
     moments = random.Random(7)
     kills = 0
     while kills < KILLS:
@@ -134,12 +156,11 @@ def test_a_batch_killed_at_any_moment_loses_nothing_and_repeats_only_what_was_in
 
 
 def test_decoding_that_is_killed_keeps_the_references_it_has(
-    tmp_path: Path, clips: Path, ffmpeg: FFmpeg, uninterrupted: Batch
+    tmp_path: Path, ffmpeg: FFmpeg, ingested: Batch, decoded: Batch
 ) -> None:
-    wrapper = wrap(ffmpeg.path, tmp_path / "tool")
-    batch = Batch(tmp_path / "killed", clips, wrapper, decode=False)
-    wrapper.hang("clip0[79][.]mp4")
-    run = batch.start(REFERENCES, "clip00", f"clip{CLIPS - 1}")
+    batch = ingested.copy(tmp_path / "killed", ffmpeg)
+    batch.wrapper.hang("clip0[79][.]mp4")
+    run = batch.start(REFERENCES, *ALL_CLIPS)
     deadline = time.monotonic() + 120
     # Both cores hang before the last two clips are reached.
     while len(batch.recorded(DECODED_REFERENCE)) < 8 and time.monotonic() < deadline:
@@ -150,9 +171,9 @@ def test_decoding_that_is_killed_keeps_the_references_it_has(
     there = batch.tables.references.read()["clip"].to_list()
     assert there == [f"clip{index:02}" for index in (*range(7), 8)]
     assert set(batch.recorded(DECODED_REFERENCE)) == set(there)
-    wrapper.hang(None)
-    assert batch.finish(REFERENCES, "clip00", f"clip{CLIPS - 1}") == 0
-    ours, theirs = (one.tables.references.read().drop("recorded_ns") for one in (batch, uninterrupted))
+    batch.wrapper.hang(None)
+    assert batch.finish(REFERENCES, *ALL_CLIPS) == 0
+    ours, theirs = (one.tables.references.read().drop("recorded_ns") for one in (batch, decoded))
     assert ours.equals(theirs)
 
 
@@ -163,9 +184,9 @@ def test_a_batch_records_each_cell_once_per_asset_and_run(uninterrupted: Batch) 
 
 
 def test_two_runs_over_the_same_cells_at_once_do_no_harm(
-    tmp_path: Path, clips: Path, ffmpeg: FFmpeg, uninterrupted: Batch
+    tmp_path: Path, ffmpeg: FFmpeg, decoded: Batch, uninterrupted: Batch
 ) -> None:
-    batch = Batch(tmp_path / "twice", clips, wrap(ffmpeg.path, tmp_path / "tool"))
+    batch = decoded.copy(tmp_path / "twice", ffmpeg)
     runs = [batch.start(last="clip03|38"), batch.start(last="clip03|38")]
     assert [run.wait(timeout=300) for run in runs] == [0, 0]
     assert same_cells(batch.rows(), uninterrupted.rows().filter(pl.col("clip") <= "clip03"))
@@ -185,19 +206,19 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_one_sentence_and_the_batch_completes_after_space_is_made(
-    small_disk: Path, clips: Path, ffmpeg: FFmpeg, uninterrupted: Batch, tmp_path: Path
+    small_disk: Path, ffmpeg: FFmpeg, decoded: Batch, uninterrupted: Batch, tmp_path: Path
 ) -> None:
-    batch = Batch(tmp_path / "batch", clips, wrap(ffmpeg.path, tmp_path / "tool"), small_disk / "data")
-    assert batch.finish(last="clip02|38") == 0
+    batch = decoded.copy(tmp_path / "batch", ffmpeg, small_disk / "data")
+    assert run_job(batch.folder, CELLS, FIRST, "clip02|38") == 0
     ballast = small_disk / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
         while file.write(b"\0" * 4096):
             pass
-    assert batch.finish() == 1
+    assert batch.finish(last="clip05|38") == 1
     assert len(batch.rows()) == 3 * len(SWEEP), "the table is readable, and what was in it still is"
     log = (batch.folder / "log").read_text(errors="replace")
     assert "No space left on device" in log
     assert "What is recorded stays; make space and launch the rest again" in log
     ballast.unlink()
-    assert batch.finish() == 0
-    assert same_cells(batch.rows(), uninterrupted.rows())
+    assert batch.finish(last="clip05|38") == 0
+    assert same_cells(batch.rows(), uninterrupted.rows().filter(pl.col("clip") <= "clip05"))
