@@ -1,14 +1,18 @@
 """A folder that `frnr extract` is run in, with clips, a manifest and an ffmpeg that counts its encodes."""
 
+import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from frnr_assets.cli import main
 from frnr_assets.corpus.keys import source_key
 from frnr_assets.corpus.tables import Tables
 from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, wrap
@@ -39,7 +43,18 @@ def measurements(rows: Sequence[Row]) -> list[Row]:
 
 
 def frnr(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*FRNR, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    """Run the command in a folder, within this process: one of its own takes nearly a second to begin."""
+    said, complained = io.StringIO(), io.StringIO()
+    # The command has SIGTERM end it like Ctrl-C; the process of the tests is not to be.
+    at_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        with chdir(folder), redirect_stdout(said), redirect_stderr(complained):
+            status = main(list(arguments))
+    except SystemExit as ended:
+        status = int(ended.code or 0)
+    finally:
+        signal.signal(signal.SIGTERM, at_sigterm)
+    return subprocess.CompletedProcess(arguments, status, said.getvalue(), complained.getvalue())
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,11 @@ class Project:
 
     def run(self, *more: str) -> "subprocess.CompletedProcess[str]":
         return frnr(self.folder, *self.arguments(*more))
+
+    def run_as_a_user_does(self) -> "subprocess.CompletedProcess[str]":
+        """Run the command in a process of its own."""
+        command = [*FRNR, *self.arguments()]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, timeout=120)
 
     def rows(self) -> list[Row]:
         return json_lines(self.output)

@@ -61,7 +61,7 @@ class Done:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory, make_project: MakeProject) -> Done:
     project = make_project(tmp_path_factory.mktemp("project"))
-    finished = project.run()
+    finished = project.run_as_a_user_does()
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout == ""
     return Done(project, finished.stderr, project.rows())
