@@ -22,6 +22,10 @@ CLIPS = (
     "portrait_406x720.mp4",
     "vfr_1080p.mp4",
 )
+# What is small enough for the whole sweep, and the CRFs of the others: a large clip goes wrong for reasons of its own,
+# such as its size, its rate or its length, and two CRFs show these.
+WHOLE_SWEEP = ("ugc_192x144.mp4",)
+TWO_CRFS = (28, 38)
 # The figures are rounded to six digits.
 TOLERANCE = 1e-5
 
@@ -30,7 +34,7 @@ def golden_rows(shared: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (shared / "clips" / "golden.jsonl").read_text().splitlines()]
 
 
-def test_no_golden_cell_is_left_out(shared: Path) -> None:
+def test_no_golden_clip_is_left_out(shared: Path) -> None:
     assert {row["clip"] for row in golden_rows(shared)} == set(CLIPS)
 
 
@@ -44,7 +48,8 @@ def test_a_sweep_over_a_real_clip_gives_the_golden_frames_and_scores(
     plain_ffmpeg: PlainFFmpeg,
     tmp_path: Path,
 ) -> None:
-    golden = {row["crf"]: row for row in golden_rows(shared) if row["clip"] == clip}
+    rows = (row for row in golden_rows(shared) if row["clip"] == clip)
+    golden = {row["crf"]: row for row in rows if clip in WHOLE_SWEEP or row["crf"] in TWO_CRFS}
     source = shared / "clips" / clip
     reference = decode(source)
     request = SweepRequest(clip, source, reference, tuple(golden))
