@@ -58,21 +58,21 @@ class DemoClip:
 _420 = ("-pix_fmt", "yuv420p")
 _X264 = (*_420, "-c:v", "libx264", "-preset", "veryfast", "-threads", "1")
 _GRAIN = "noise=alls=12:allf=t"
-_FIRST_HALF_SCENE = "mandelbrot=size=426x240:rate=25:start_scale=0.4,trim=duration=1.2"
+_FIRST_HALF_SCENE = "mandelbrot=size=426x240:rate=25:start_scale=0.4,trim=duration=0.7"
 DEMO_CLIPS = (
     DemoClip(
-        "zoom_640x360.mp4", 3.46, f"mandelbrot=size=640x360:rate=30,trim=duration=2.5,{_GRAIN}", (*_X264, "-crf", "26")
+        "zoom_640x360.mp4", 3.46, f"mandelbrot=size=640x360:rate=30,trim=duration=1.5,{_GRAIN}", (*_X264, "-crf", "26")
     ),
     DemoClip(
         "phone_vfr_270x480.mp4",
         2.81,
-        f"cellauto=size=270x480:rate=30:rule=110:random_seed=1,trim=duration=3,gblur=2,{_GRAIN},select='not(between(mod(n,9),5,6))'",
+        f"cellauto=size=270x480:rate=30:rule=110:random_seed=1,trim=duration=1.8,gblur=2,{_GRAIN},select='not(between(mod(n,9),5,6))'",
         (*_X264, "-crf", "30", "-fps_mode", "vfr"),
     ),
     DemoClip(
         "odd_321x241.webm",
         None,
-        f"testsrc2=size=322x242:rate=24,trim=duration=2,{_GRAIN},scale=321:241",
+        f"testsrc2=size=322x242:rate=24,trim=duration=1.25,{_GRAIN},scale=321:241",
         (
             *_420,
             "-c:v",
@@ -92,14 +92,14 @@ DEMO_CLIPS = (
     DemoClip(
         "hdr_10bit_480x270.mp4",
         4.12,
-        "gradients=size=480x270:rate=25:speed=0.01:nb_colors=4:seed=7,format=yuv420p10le,trim=duration=2,"
+        "gradients=size=480x270:rate=25:speed=0.01:nb_colors=4:seed=7,format=yuv420p10le,trim=duration=1.25,"
         "setparams=color_primaries=bt2020:color_trc=smpte2084:colorspace=bt2020nc",
         ("-c:v", "libx265", "-preset", "veryfast", "-x265-params", "log-level=error:pools=1:frame-threads=1"),
     ),
     DemoClip(
         "cuts_426x240.avi",
         2.05,
-        f"{_FIRST_HALF_SCENE}[a];testsrc2=size=426x240:rate=25,trim=duration=1.2[b];[a][b]concat=n=2:v=1,{_GRAIN}",
+        f"{_FIRST_HALF_SCENE}[a];testsrc2=size=426x240:rate=25,trim=duration=0.7[b];[a][b]concat=n=2:v=1,{_GRAIN}",
         ("-c:v", "mpeg4", "-q:v", "7", "-threads", "1"),
     ),
 )
