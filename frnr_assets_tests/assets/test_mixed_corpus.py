@@ -1,6 +1,8 @@
 """The mixed corpus in the graph: there when it is configured, beside fr_corpus and never in it."""
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -15,19 +17,39 @@ from frnr_assets.corpus.publish import find_version, version_files
 from frnr_assets.definitions import build_definitions
 from frnr_assets.settings import Settings
 from frnr_assets.vocabulary import CAVEAT, MIXED_CAVEAT
-from frnr_assets_tests.assets.conftest import Project
+from frnr_assets_tests.assets.conftest import Project, materialized_in
 from frnr_assets_tests.assets.test_checks import evaluate
 from frnr_assets_tests.corpus.test_mixed import fr_row
 
 MIXED_CHECKS = ("mixed_schema", "mixed_values_in_range", "both_strata_present", "no_source_in_both")
 
 
-@pytest.fixture
-def mixing(published: Project, tmp_path: Path) -> Project:
-    path = tmp_path / "netflix.jsonl"
+def with_masters(project: Project, folder: Path) -> Project:
+    path = folder / "netflix.jsonl"
     lines = [json.dumps(fr_row("crowd_run", 20)), json.dumps(fr_row("|sunrise|", 35)), '{"src": "\x1b[2J|"}']
     path.write_text("".join(f"{line}\n" for line in lines))
-    return published.with_settings(fr_datasets=(FrDataset(name="netflix", rows=path, licence="CC BY-NC-ND 4.0"),))
+    return project.with_settings(fr_datasets=(FrDataset(name="netflix", rows=path, licence="CC BY-NC-ND 4.0"),))
+
+
+@pytest.fixture
+def mixing(published: Project, tmp_path: Path) -> Project:
+    return with_masters(published, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def mixed_once(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    folder = tmp_path_factory.mktemp("mixed")
+    with materialized_in(folder, template) as project:
+        made = with_masters(project, folder)
+        assert made.run(PUBLISH).success
+        yield made
+
+
+@pytest.fixture
+def mixed(mixed_once: Project, tmp_path: Path) -> Project:
+    """A project whose mixed corpus was published, with tables of the test's own to damage."""
+    shutil.copytree(mixed_once.settings.data_root, tmp_path / "data", symlinks=True)
+    return mixed_once.with_settings(data_root=tmp_path / "data")
 
 
 def keys(settings: Settings) -> set[str]:
@@ -97,13 +119,10 @@ def test_a_file_without_a_usable_row_is_one_sentence_and_fr_corpus_is_published_
         ("no_source_in_both", {"src": pl.lit("one")}, "source is both an upload and a master"),
     ],
 )
-def test_each_check_finds_what_it_is_for(
-    mixing: Project, check: str, damage: dict[str, pl.Expr], sentence: str
-) -> None:
-    assert mixing.run(PUBLISH).success
-    for file in version_files(find_version(mixing.tables.mixed_corpus)):
+def test_each_check_finds_what_it_is_for(mixed: Project, check: str, damage: dict[str, pl.Expr], sentence: str) -> None:
+    for file in version_files(find_version(mixed.tables.mixed_corpus)):
         pl.read_parquet(file, hive_partitioning=False, glob=False).with_columns(**damage).write_parquet(file)
-    found = evaluate(mixing, dg.AssetCheckKey(MIXED_CORPUS, check))[check]
+    found = evaluate(mixed, dg.AssetCheckKey(MIXED_CORPUS, check))[check]
     assert not found.passed
     assert sentence in (found.description or "")
 

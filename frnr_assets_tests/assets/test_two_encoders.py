@@ -7,7 +7,7 @@ import polars as pl
 
 from frnr_assets.assets.cells import FEATURE_ROWS
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
-from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES
+from frnr_assets.automation import CELLS, PUBLISH, REFERENCES
 from frnr_assets.corpus.publish import current_version
 from frnr_assets.corpus.schema import ROW_SCHEMA
 from frnr_assets_tests.assets.conftest import Project
@@ -46,10 +46,11 @@ def complaints(checks: Evaluations) -> dict[str, str | None]:
     return {name: found.description for name, found in checks.items() if not found.passed}
 
 
-def test_one_corpus_has_the_rows_of_both_and_every_check_agrees_also_when_they_take_turns(project: Project) -> None:
-    project.run_everything()
-    checks = measure_and_publish(svt(project))
-    version = current_version(project.tables.corpus)
+def test_one_corpus_has_the_rows_of_both_and_every_check_agrees_also_when_they_take_turns(
+    materialized: Project,
+) -> None:
+    checks = measure_and_publish(svt(materialized))
+    version = current_version(materialized.tables.corpus)
     assert version is not None
     corpus = pl.read_parquet(version)
     assert corpus.columns == ROW_SCHEMA.names
@@ -61,22 +62,20 @@ def test_one_corpus_has_the_rows_of_both_and_every_check_agrees_also_when_they_t
     assert checks.keys() >= BLOCKING
     assert complaints(checks).keys() == EXPECTED
 
-    before = project.tables.feature_rows.read()
-    assert complaints(measure_and_publish(project)).keys() == EXPECTED
-    assert project.tables.feature_rows.read().equals(before), "nothing was measured again"
-    decoded = [made.metadata for made in project.materializations(DECODED_REFERENCE) if made.partition != "broken"]
+    before = materialized.tables.feature_rows.read()
+    assert complaints(measure_and_publish(materialized)).keys() == EXPECTED
+    assert materialized.tables.feature_rows.read().equals(before), "nothing was measured again"
+    decoded = [made.metadata for made in materialized.materializations(DECODED_REFERENCE) if made.partition != "broken"]
     assert [facts["reused"].value for facts in decoded] == [False] * 2 + [True] * 4
-    recorded = [made.metadata for made in project.materializations(FEATURE_ROWS) if "reused" in made.metadata]
+    recorded = [made.metadata for made in materialized.materializations(FEATURE_ROWS) if "reused" in made.metadata]
     assert [cell["reused"].value for cell in recorded] == [False] * 8 + [True] * 4
 
 
-def test_what_one_encoder_lacks_is_missed_whatever_the_other_has(project: Project) -> None:
-    assert project.run(INGEST).success
-    measure(project)
-    other = svt(project)
+def test_what_one_encoder_lacks_is_missed_whatever_the_other_has(materialized: Project) -> None:
+    other = svt(materialized)
     assert other.run(CELLS, first=f"bars|{SVT_CRFS[0]}", last=f"bars|{SVT_CRFS[0]}").success
     found = complaints(publish(other))
     assert found.keys() == {*EXPECTED, "sweeps_complete"}
     said = str(found["sweeps_complete"])
     assert "clip has no row (1): odd" in said
-    assert f"sweep is not complete (1): {project.clips / 'bars.mp4'}" in said
+    assert f"sweep is not complete (1): {materialized.clips / 'bars.mp4'}" in said
