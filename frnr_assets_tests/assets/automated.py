@@ -26,6 +26,7 @@ from frnr_assets.definitions import build_definitions
 from frnr_assets.maintenance import DOWNLOAD
 from frnr_assets.partitions import register_clips
 from frnr_assets.settings import Automation, Settings
+from frnr_assets_tests.assets.conftest import persistent_instance
 from frnr_assets_tests.corpus.rows import feature_row, reference_row
 
 WATCH, FETCH = "watch_sources", "fetch_missing_sources"
@@ -183,10 +184,12 @@ def ends(tags: Mapping[str, str]) -> tuple[str, str]:
 
 
 @contextmanager
-def automated(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """Six clips, not ingested yet."""
+def automated(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, storage: Mapping[str, object] | None = None
+) -> Iterator[Place]:
+    """Six clips, not ingested yet; Dagster's records are in memory when no storage is asked for."""
     folder.mkdir(exist_ok=True)
-    with dg.DagsterInstance.ephemeral() as instance:
+    with persistent_instance(folder, storage) if storage else dg.DagsterInstance.ephemeral() as instance:
         place = Place(folder, instance)
         monkeypatch.setattr("frnr_assets.sensors.time", place.clock)
         place.write_clips("abcdef")

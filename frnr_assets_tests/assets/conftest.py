@@ -15,9 +15,15 @@ from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES
 from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.definitions import build_definitions
+from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.settings import Settings
+from frnr_assets_tests.assets.batch import ALL_CLIPS, FIRST, LAST, Batch, make_clips
+from frnr_assets_tests.assets.run_job import main as run_job
 from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
 from frnr_assets_tests.once import made_once
+from frnr_assets_tests.postgres import NoServerError, PostgresServer, postgres_server
+
+on_both_storages = pytest.mark.parametrize("storage", ["sqlite", "postgres"], indirect=True)
 
 
 @dataclass
@@ -108,14 +114,33 @@ def make_project(folder: Path, instance: dg.DagsterInstance, make_clip: MakeClip
 
 
 @contextmanager
-def persistent_instance(folder: Path) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp(str(folder), overrides={"telemetry": {"enabled": False}}) as instance:
+def persistent_instance(folder: Path, storage: Mapping[str, object]) -> Iterator[dg.DagsterInstance]:
+    overrides = {"telemetry": {"enabled": False}, **({"storage": storage} if storage else {})}
+    with dg.DagsterInstance.local_temp(str(folder), overrides=overrides) as instance:
         yield instance
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    try:
+        with postgres_server() as running:
+            yield running
+    except NoServerError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
-def project(tmp_path: Path, make_clip: MakeClip) -> Iterator[Project]:
-    with persistent_instance(tmp_path) as instance:
+def storage(request: pytest.FixtureRequest) -> Mapping[str, object]:
+    """Where Dagster's records are, as dagster.yaml says it: its own default, or PostgreSQL for `on_both_storages`."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return {}
+    running: PostgresServer = request.getfixturevalue("postgres")
+    return running.storage(running.new_database())
+
+
+@pytest.fixture
+def project(tmp_path: Path, make_clip: MakeClip, storage: Mapping[str, object]) -> Iterator[Project]:
+    with persistent_instance(tmp_path, storage) as instance:
         yield make_project(tmp_path, instance, make_clip)
 
 
@@ -124,7 +149,7 @@ def template(request: pytest.FixtureRequest, make_clip: MakeClip) -> Path:
     """The folder of a project whose graph was materialized, to be copied."""
 
     def make(folder: Path) -> None:
-        with persistent_instance(folder) as instance:
+        with persistent_instance(folder, {}) as instance:
             make_project(folder, instance, make_clip).run_everything()
 
     return made_once(request, "materialized", make)
@@ -134,7 +159,7 @@ def template(request: pytest.FixtureRequest, make_clip: MakeClip) -> Path:
 def materialized_in(folder: Path, template: Path) -> Iterator[Project]:
     """Lend a materialized project of its own, but for the clips: these are the template's."""
     shutil.copytree(template, folder, symlinks=True, dirs_exist_ok=True)
-    with persistent_instance(folder) as instance:
+    with persistent_instance(folder, {}) as instance:
         yield project_in(folder, instance, template / "clips")
 
 
@@ -156,3 +181,26 @@ def published(published_once: Project, tmp_path: Path) -> Project:
     """A project whose graph was materialized, with tables of the test's own to damage."""
     shutil.copytree(published_once.settings.data_root, tmp_path / "data", symlinks=True)
     return published_once.with_settings(data_root=tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def ingested(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip, ffmpeg: FFmpeg) -> Batch:
+    clips = make_clips(tmp_path_factory.mktemp("clips"), make_clip)
+    batch = Batch(tmp_path_factory.mktemp("ingested"), clips, ffmpeg)
+    assert run_job(batch.folder, INGEST, "", "") == 0
+    return batch
+
+
+@pytest.fixture(scope="session")
+def decoded(tmp_path_factory: pytest.TempPathFactory, ingested: Batch, ffmpeg: FFmpeg) -> Batch:
+    batch = ingested.copy(tmp_path_factory.mktemp("decoded") / "batch", ffmpeg)
+    assert run_job(batch.folder, REFERENCES, *ALL_CLIPS) == 0
+    return batch
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, decoded: Batch, ffmpeg: FFmpeg) -> Batch:
+    """The batch, run once without anything in its way."""
+    batch = decoded.copy(tmp_path_factory.mktemp("uninterrupted") / "batch", ffmpeg)
+    assert run_job(batch.folder, CELLS, FIRST, LAST) == 0
+    return batch

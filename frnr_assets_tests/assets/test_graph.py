@@ -25,7 +25,7 @@ from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.partitions import CLIP
 from frnr_assets.settings import Settings
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, CAVEAT
-from frnr_assets_tests.assets.conftest import Project
+from frnr_assets_tests.assets.conftest import Project, on_both_storages
 from frnr_assets_tests.assets.tool_wrapper import wrap
 
 ASSETS = (SOURCE_MANIFEST, DECODED_REFERENCE, DISTORTION, FEATURE_ROWS, FR_CORPUS, CORPUS_REPORT)
@@ -126,6 +126,7 @@ def test_recompute_measures_again_with_the_same_values(materialized: Project) ->
     assert after.select(same).equals(before.select(same))
 
 
+@on_both_storages
 def test_failed_cells_are_named_and_the_others_kept(project: Project) -> None:
     project.run(INGEST)
     project.run(REFERENCES, first="bars", last="bars")
@@ -137,6 +138,7 @@ def test_failed_cells_are_named_and_the_others_kept(project: Project) -> None:
     assert {made.partition for made in project.materializations(FEATURE_ROWS)} == {"bars|23", "bars|38"}
 
 
+@on_both_storages
 def test_nothing_shows_as_stale_after_a_run_nor_when_a_clip_is_added(project: Project) -> None:
     project.run_everything()
     (project.clips / "new.mp4").write_bytes(b"not looked into yet")
@@ -177,6 +179,7 @@ def test_frames_that_are_asked_for_later_come_to_stand_beside_the_same_rows(mate
     assert materialized.tables.feature_rows.read().select(values).equals(before.select(values))
 
 
+@on_both_storages
 def test_a_new_clip_becomes_a_partition_and_the_old_ones_stay(project: Project) -> None:
     project.run(INGEST)
     (project.clips / "new.mp4").write_bytes(b"not looked into yet")

@@ -21,6 +21,7 @@ from frnr_assets.definitions import build_definitions
 from frnr_assets.maintenance import DOWNLOAD, REMOVE
 from frnr_assets.partitions import CLIP
 from frnr_assets_tests.assets.automated import Place, automated
+from frnr_assets_tests.assets.conftest import on_both_storages
 from frnr_assets_tests.corpus import conftest as corpus_fixtures
 
 ENDLESS = "/endless.mp4"
@@ -77,10 +78,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: Mapping[str, object]) -> Iterator[Place]:
     # What is tested here is not how long a download puts up with a server.
     monkeypatch.setattr("frnr_assets.maintenance.Patience", partial(Patience, attempts=1))
-    with automated(tmp_path / "place", monkeypatch) as place:
+    with automated(tmp_path / "place", monkeypatch, storage) as place:
         yield place
 
 
@@ -334,6 +335,7 @@ class TestRemoving:
         assert self.partitions(removed) == "abcdef"
         assert removed.tables.clips.read().equals(before)
 
+    @on_both_storages
     def test_a_clip_that_comes_back_has_its_rows_again(self, removed: Place) -> None:
         self.remove(removed, all_removed=True)
         removed.write_manifest("abef")

@@ -1,7 +1,7 @@
 """The stages that work in blocks, on fabricated tables and runs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ from frnr_assets_tests.assets.automated import (
     automated,
     ends,
 )
+from frnr_assets_tests.assets.conftest import on_both_storages
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    with automated(tmp_path, monkeypatch) as place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: Mapping[str, object]) -> Iterator[Place]:
+    with automated(tmp_path, monkeypatch, storage) as place:
         yield place
 
 
@@ -66,6 +67,7 @@ class TestBlocks:
         place.end(runs[0])
         assert [ends(tags) for tags in place.tick(sensor)] == [ends(place.tags(sensor, names[2 * size], names[-1]))]
 
+    @on_both_storages
     def test_a_clip_that_is_gone_is_left_alone_and_splits_the_block(self, place: Place, stage: str) -> None:
         place.clip("e").unlink()
         place.write_manifest("acdef")
@@ -209,6 +211,7 @@ class TestClipsOfRunsThatFailed:
         place.clock.minutes = 61
         assert place.blocks(stage) == ["b-c"]
 
+    @on_both_storages
     def test_three_runs_that_recorded_nothing_pause_the_stage_until_the_time_it_says(
         self, place: Place, stage: str
     ) -> None:

@@ -31,7 +31,7 @@ from frnr_assets_tests.assets.automated import (
     automated,
     ends,
 )
-from frnr_assets_tests.assets.conftest import Project
+from frnr_assets_tests.assets.conftest import Project, on_both_storages
 from frnr_assets_tests.conftest import MakeClip
 
 NOTHING_CHANGED = "no manifest and no clip's file has changed since the manifests were read"
@@ -335,6 +335,7 @@ class TestSwitches:
             assert len(schedule.evaluate_tick(context).run_requests or ()) == 1
 
 
+@on_both_storages
 def test_without_a_hand_a_manifest_becomes_a_corpus_and_stays_up_to_date(
     project: Project, make_clip: MakeClip, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,115 +4,25 @@ import contextlib
 import random
 import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import dagster as dg
 import polars as pl
 import pytest
 
 from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
-from frnr_assets.automation import CELLS, INGEST, REFERENCES
+from frnr_assets.automation import CELLS, REFERENCES
 from frnr_assets.corpus.schema import FEATURE_ROWS_SCHEMA
-from frnr_assets.corpus.tables import Tables
 from frnr_assets.media.ffmpeg import FFmpeg
+from frnr_assets_tests.assets.batch import ALL_CLIPS, CLIPS, FIRST, SWEEP, Batch, same_cells
 from frnr_assets_tests.assets.run_job import main as run_job
-from frnr_assets_tests.assets.tool_wrapper import processes_of, wrap
-from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
+from frnr_assets_tests.assets.tool_wrapper import processes_of
 
-CLIPS = 12
-SWEEP = (18, 28, 38)
-ALL_CLIPS = "clip00", f"clip{CLIPS - 1}"
-FIRST, LAST = "clip00|18", f"clip{CLIPS - 1}|38"
-KILLS = 6
 # Cells of two clips may be encoded but not yet scored when two cores work.
 IN_FLIGHT = 2 * len(SWEEP)
-# What differs between two measurements of the same cell.
-NOT_OF_THE_CELL = {"run_id", "timestamp", "recorded_ns", "encode_time_ms", "score_time_ms", "src", "nr_source"}
-
-
-class Batch:
-    """A project of 36 cells in a folder of its own, beside its clips.
-
-    Args:
-        folder: where it is; there may be what another batch had recorded.
-        ffmpeg: the real one.
-        data_root: where its tables are.
-    """
-
-    def __init__(self, folder: Path, clips: Path, ffmpeg: FFmpeg, data_root: Path | None = None):
-        self.folder = folder
-        self.clips = clips
-        self.wrapper = wrap(ffmpeg.path, folder / "tool")
-        self.tables = Tables(data_root or folder / "data")
-        (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-        (folder / "manifest.jsonl").write_text("".join(f'{{"src": "clip{i:02}.mp4"}}\n' for i in range(CLIPS)))
-        (folder / "frnr.toml").write_text(
-            f'data_root = "{self.tables.root}"\ncrf_sweep = {list(SWEEP)}\n'
-            f'cores = 2\nffmpeg_path = "{self.wrapper.path}"\n'
-            f'[[datasets]]\nname = "tests"\nmanifest = "manifest.jsonl"\nclips_root = "{clips}"\n'
-        )
-
-    def start(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "frnr_assets_tests.assets.run_job", str(self.folder), job, first, last]
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=log, stderr=log)
-
-    def finish(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> int:
-        return self.start(job, first, last).wait(timeout=300)
-
-    def copy(self, folder: Path, ffmpeg: FFmpeg, data_root: Path | None = None) -> "Batch":
-        """Return a batch of its own for which the same is recorded."""
-        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns("tool", "data"))
-        shutil.copytree(self.tables.root, data_root or folder / "data")
-        return Batch(folder, self.clips, ffmpeg, data_root)
-
-    def rows(self) -> pl.DataFrame:
-        return self.tables.feature_rows.read()
-
-    def recorded(self, asset: dg.AssetKey) -> list[str]:
-        with dg.DagsterInstance.from_config(str(self.folder)) as instance:
-            records = instance.fetch_materializations(asset, limit=10_000).records
-        return [str(record.partition_key) for record in records]
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip) -> Path:
-    folder = tmp_path_factory.mktemp("clips")
-    for index in range(CLIPS):
-        scene = SMALL_SCENE.replace("end_frame=12", f"end_frame={12 + index}")
-        make_clip(folder / f"clip{index:02}.mp4", scene)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def ingested(tmp_path_factory: pytest.TempPathFactory, clips: Path, ffmpeg: FFmpeg) -> Batch:
-    batch = Batch(tmp_path_factory.mktemp("ingested"), clips, ffmpeg)
-    assert run_job(batch.folder, INGEST, "", "") == 0
-    return batch
-
-
-@pytest.fixture(scope="module")
-def decoded(tmp_path_factory: pytest.TempPathFactory, ingested: Batch, ffmpeg: FFmpeg) -> Batch:
-    batch = ingested.copy(tmp_path_factory.mktemp("decoded") / "batch", ffmpeg)
-    assert run_job(batch.folder, REFERENCES, *ALL_CLIPS) == 0
-    return batch
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, decoded: Batch, ffmpeg: FFmpeg) -> Batch:
-    batch = decoded.copy(tmp_path_factory.mktemp("uninterrupted") / "batch", ffmpeg)
-    assert run_job(batch.folder, CELLS, FIRST, LAST) == 0
-    return batch
-
-
-def same_cells(found: pl.DataFrame, expected: pl.DataFrame) -> bool:
-    columns = [name for name in found.columns if name not in NOT_OF_THE_CELL]
-    return found.select(columns).equals(expected.select(columns))
 
 
 def wait_until_no_process(folder: Path, seconds: float) -> list[int]:
@@ -122,13 +32,20 @@ def wait_until_no_process(folder: Path, seconds: float) -> list[int]:
     return left
 
 
+# What the storage has to do with it shows in few.
+@pytest.mark.parametrize(("storage", "most_kills"), [("sqlite", 6), ("postgres", 2)], indirect=["storage"])
 def test_a_batch_killed_at_any_moment_loses_nothing_and_repeats_only_what_was_in_flight(
-    tmp_path: Path, ffmpeg: FFmpeg, decoded: Batch, uninterrupted: Batch
+    tmp_path: Path,
+    ffmpeg: FFmpeg,
+    decoded: Batch,
+    uninterrupted: Batch,
+    storage: Mapping[str, object],
+    most_kills: int,
 ) -> None:
-    batch = decoded.copy(tmp_path / "killed", ffmpeg)
+    batch = decoded.copy(tmp_path / "killed", ffmpeg, storage=storage)
     moments = random.Random(7)
     kills = 0
-    while kills < KILLS:
+    while kills < most_kills:
         run = batch.start()
         encoded = batch.wrapper.encodes
         # A moment within the batch, wherever start-up leaves it: after some more encodes and a random while.
@@ -147,7 +64,7 @@ def test_a_batch_killed_at_any_moment_loses_nothing_and_repeats_only_what_was_in
         there = {f"{clip}|{crf}" for clip, crf in rows.select("clip", "crf").iter_rows()}
         assert set(batch.recorded(FEATURE_ROWS)) <= there
         assert set(batch.recorded(FEATURE_ROWS)) <= set(batch.recorded(DISTORTION))
-    assert kills >= KILLS // 2, "the batch must outlast most of the kills for them to mean something"
+    assert kills >= most_kills // 2, "the batch must outlast most of the kills for them to mean something"
     assert batch.finish() == 0
     assert same_cells(batch.rows(), uninterrupted.rows())
     assert len(batch.rows()) == CLIPS * len(SWEEP)

@@ -1,0 +1,183 @@
+"""What a batch loses when Dagster's PostgreSQL is away for a while: nothing."""
+
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import polars as pl
+import pytest
+
+from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
+from frnr_assets.media.ffmpeg import FFmpeg
+from frnr_assets_tests.assets.batch import SWEEP, Batch, same_cells
+from frnr_assets_tests.postgres import PostgresServer, free_port
+
+OUTAGE_S = 10.0
+# Each test has clips of its own.
+CELLS = 3 * len(SWEEP)
+
+Away = tuple[int, Callable[[], None], Callable[[], None]]
+
+
+class Forwarder:
+    """A way to the server that can be cut, or fall silent without a word."""
+
+    def __init__(self, target: int):
+        self.target = target
+        self.port = free_port()
+        self._open = threading.Event()
+        self._open.set()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._listen()
+
+    def _listen(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=[self._listener], daemon=True).start()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.target))
+                self._pairs.append((near, far))
+                for one, other in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=[one, other], daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(1 << 16):
+                # What was sent before the silence arrives after it.
+                self._open.wait()
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+    def cut(self) -> None:
+        """Refuse new connections, and end those that there are."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for pair in self._pairs:
+            for line in pair:
+                with suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        self._listen()
+
+    def fall_silent(self) -> None:
+        self._open.clear()
+
+    def speak_again(self) -> None:
+        self._open.set()
+
+
+@dataclass
+class Kept:
+    """A batch whose records are in a database of the server."""
+
+    batch: Batch
+    server: PostgresServer
+    database: str
+
+    def start(self, first: int, *, port: int, patience_s: int) -> "subprocess.Popen[bytes]":
+        """Start the cells of three clips, and return once the first of them is recorded."""
+        self.batch.keep_records_in(self.server.storage(self.database, port=port, patience_seconds=patience_s))
+        run = self.batch.start(first=f"clip{first:02}|18", last=f"clip{first + 2:02}|38")
+        query = """SELECT count(*) FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION'
+            AND partition IN (%s, %s, %s)"""
+        deadline = time.monotonic() + 120
+        some = list(cells_of(first))[: len(SWEEP)]
+        while self.server.ask(query, self.database, some) == [(0,)] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return run
+
+    def rows(self, first: int) -> pl.DataFrame:
+        return rows_of(self.batch, first)
+
+    def events(self, first: int) -> list[Counter[str]]:
+        found = [self.batch.recorded(asset) for asset in (DISTORTION, FEATURE_ROWS)]
+        return [Counter(key for key in keys if key in cells_of(first)) for keys in found]
+
+    @property
+    def log(self) -> str:
+        return (self.batch.folder / "log").read_text(errors="replace")
+
+
+def rows_of(batch: Batch, first: int) -> pl.DataFrame:
+    return batch.rows().filter(pl.col("clip").is_in([f"clip{index:02}" for index in range(first, first + 3)]))
+
+
+def cells_of(first: int) -> dict[str, int]:
+    """Return the cells of three clips, each of them once."""
+    return {f"clip{index:02}|{crf}": 1 for index in range(first, first + 3) for crf in SWEEP}
+
+
+@pytest.fixture(scope="module")
+def kept(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory, decoded: Batch, ffmpeg: FFmpeg) -> Kept:
+    database = postgres.new_database()
+    folder = tmp_path_factory.mktemp("postgres") / "batch"
+    batch = decoded.copy(folder, ffmpeg, storage=postgres.storage(database))
+    return Kept(batch, postgres, database)
+
+
+@pytest.fixture
+def away(request: pytest.FixtureRequest, postgres: PostgresServer) -> Away:
+    """A port of the server, and how it goes away and comes back."""
+    if request.param == "the server crashes":
+        return postgres.port, postgres.stop, postgres.start
+    way = Forwarder(postgres.port)
+    if request.param == "the way is cut":
+        return way.port, way.cut, way.mend
+    return way.port, way.fall_silent, way.speak_again
+
+
+@pytest.mark.parametrize(
+    ("away", "first"),
+    [("the server crashes", 0), ("the way is cut", 3), ("the way falls silent", 6)],
+    indirect=["away"],
+    ids=str,
+)
+def test_ten_seconds_without_the_server_cost_no_row_and_no_event_and_the_batch_goes_on(
+    away: Away, first: int, kept: Kept, uninterrupted: Batch
+) -> None:
+    port, go, come_back = away
+    said_before = len(kept.log)
+    # A quarter of the patience is how long one answer is waited for, which is shorter than the silence.
+    run = kept.start(first, port=port, patience_s=30)
+    go()
+    assert run.poll() is None, "the batch must be under way for this to mean something"
+    time.sleep(OUTAGE_S)
+    come_back()
+    assert run.wait(timeout=300) == 0
+    assert same_cells(kept.rows(first), rows_of(uninterrupted, first))
+    assert kept.events(first) == [cells_of(first)] * 2, "each cell has one event of each asset"
+    assert "PostgreSQL does not answer" in kept.log[said_before:]
+    assert "PostgreSQL answers again" in kept.log[said_before:]
+    twice = "SELECT event FROM event_logs GROUP BY event HAVING count(*) > 1"
+    assert kept.server.ask(twice, kept.database) == []
+    untagged = """SELECT count(*) FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION' AND asset_key LIKE
+        '%feature_rows%' AND id NOT IN (SELECT event_id FROM asset_event_tags WHERE key = 'dagster/data_version')"""
+    assert kept.server.ask(untagged, kept.database) == [(0,)]
+
+
+def test_a_server_that_stays_away_ends_the_batch_with_a_sentence_and_another_run_does_only_the_rest(kept: Kept) -> None:
+    said_before = len(kept.log)
+    run = kept.start(9, port=kept.server.port, patience_s=3)
+    kept.server.stop()
+    try:
+        assert run.wait(timeout=300) != 0
+    finally:
+        kept.server.start()
+    log = kept.log[said_before:]
+    assert "Dagster's PostgreSQL has not answered for" in log
+    assert "What is measured stays; when it answers again, launch the rest again" in log
+    measured = len(kept.rows(9))
+    before = kept.batch.wrapper.encodes
+    assert 1 <= measured <= CELLS
+    assert kept.batch.finish(first="clip09|18", last="clip11|38") == 0
+    assert kept.batch.wrapper.encodes - before == CELLS - measured, "what was measured is not measured again"
+    assert [set(events) for events in kept.events(9)] == [set(cells_of(9))] * 2
