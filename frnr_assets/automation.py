@@ -11,6 +11,7 @@ from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
 from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.mixed_corpus import MIXED_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
+from frnr_assets.maintenance import CLEAR
 from frnr_assets.settings import Settings
 
 INGEST, REFERENCES, CELLS, PUBLISH = "read_manifest", "decode_references", "measure_cells", "publish_corpus"
@@ -23,16 +24,25 @@ def block_tags(first: str, last: str, crf_sweep: Sequence[int] | None = None) ->
 
 
 def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
-    """Return the schedule that reads the manifests again, which is off until it is switched on."""
+    """Return the schedules, which are off until they are switched on."""
     running, stopped = dg.DefaultScheduleStatus.RUNNING, dg.DefaultScheduleStatus.STOPPED
+    status = running if settings.automation.running else stopped
     return [
         dg.ScheduleDefinition(
             name="read_manifests_again",
             job_name=INGEST,
             cron_schedule=settings.automation.cron,
             description="Reads the manifests again, for whatever was missed.",
-            default_status=running if settings.automation.running else stopped,
-        )
+            default_status=status,
+        ),
+        dg.ScheduleDefinition(
+            name="clear_old_history",
+            job_name=CLEAR,
+            cron_schedule="30 4 * * *",
+            description="Clears what Dagster has recorded of old runs, but for what tells the status of a partition or "
+            "a check.",
+            default_status=status,
+        ),
     ]
 
 

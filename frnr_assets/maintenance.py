@@ -1,8 +1,9 @@
-"""Jobs that materialize nothing: fetching missing sources, and removing clips for good."""
+"""Jobs that materialize nothing: fetching missing sources, removing clips for good, and clearing Dagster's history."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.places import look_at
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.corpus.urls import has_secret, known_as, urls_in
+from frnr_assets.history import clear_history
 from frnr_assets.partitions import CLIP
 from frnr_assets.resources import TablesResource
 from frnr_assets.settings import Settings
 from frnr_assets.words import harmless, public_url
 
-DOWNLOAD, REMOVE = "download_sources", "remove_clips"
+DOWNLOAD, REMOVE, CLEAR = "download_sources", "remove_clips", "clear_history"
 
 # What is downloaded is on disk at once; what is known of it is written in handfuls, so that the parts stay few.
 _RECORD_EVERY_S = 10.0
@@ -98,6 +100,18 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
             raise refusal(str(error)) from error
         context.log.info(f"removed {len(gone)} clips and their partitions; their rows stay in the tables, unpublished")
 
+    @dg.op
+    def clear(context: dg.OpExecutionContext) -> None:
+        days = settings.automation.keep_history_days
+        try:
+            cleared = clear_history(context.instance, datetime.now(UTC) - timedelta(days=days))
+        except NotImplementedError as error:
+            raise refusal(str(error)) from error
+        context.log.info(
+            f"{cleared.runs} runs ended more than {days} days ago; removed {cleared.removed_runs} of them, "
+            f"{cleared.events} events, and what the runs printed"
+        )
+
     @dg.job(
         name=DOWNLOAD,
         description="Download the sources that are not there and have a URL. Those that failed too often, or for good "
@@ -114,7 +128,15 @@ def build_maintenance_jobs(settings: Settings) -> list[dg.JobDefinition]:
     def remove_clips() -> None:
         remove()
 
-    return [download_sources, remove_clips]
+    @dg.job(
+        name=CLEAR,
+        description=f"Remove what Dagster has recorded of runs that ended {settings.automation.keep_history_days} days "
+        "ago, but for what tells the status of a partition or a check.",
+    )
+    def clear_history_job() -> None:
+        clear()
+
+    return [download_sources, remove_clips, clear_history_job]
 
 
 def missing_sources(tables: Tables, *, retry_failed: bool) -> dict[str, str]:

@@ -47,6 +47,9 @@ class Automation(BaseModel):
     queued_blocks: int = Field(2, ge=1, description="blocks of clips that are queued or running at once, per stage")
     retry_minutes: float = Field(60.0, ge=0, description="minutes before clips of a run that failed are tried again")
     publish_minutes: float = Field(60.0, ge=0, description="minutes between two publications while cells are measured")
+    keep_history_days: int = Field(
+        30, ge=1, description="days after which the events of a run that ended are cleared, where no status needs them"
+    )
 
     @field_validator("cron")
     @classmethod

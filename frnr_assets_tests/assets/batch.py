@@ -49,12 +49,18 @@ class Batch:
         self.wrapper = wrap(ffmpeg.path, folder / "tool")
         self.tables = Tables(data_root or folder / "data")
         self.keep_records_in(storage)
+        self.log.touch()
         (folder / "manifest.jsonl").write_text("".join(f'{{"src": "clip{i:02}.mp4"}}\n' for i in range(CLIPS)))
         (folder / "frnr.toml").write_text(
             f'data_root = "{self.tables.root}"\ncrf_sweep = {list(SWEEP)}\n'
             f'cores = 2\nffmpeg_path = "{self.wrapper.path}"\n'
             f'[[datasets]]\nname = "tests"\nmanifest = "manifest.jsonl"\nclips_root = "{clips}"\n'
         )
+
+    @property
+    def log(self) -> Path:
+        """What its processes said."""
+        return self.folder / "log"
 
     def keep_records_in(self, storage: Mapping[str, object] | None) -> None:
         """Configure Dagster's storage."""
@@ -64,7 +70,7 @@ class Batch:
 
     def start(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "frnr_assets_tests.assets.run_job", str(self.folder), job, first, last]
-        with (self.folder / "log").open("ab") as log:
+        with self.log.open("ab") as log:
             return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=log, stderr=log)
 
     def finish(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> int:

@@ -104,7 +104,7 @@ class Kept:
 
     @property
     def log(self) -> str:
-        return (self.batch.folder / "log").read_text(errors="replace")
+        return self.batch.log.read_text(errors="replace")
 
 
 def rows_of(batch: Batch, first: int) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES
 from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.publish import current_version
 from frnr_assets.definitions import build_definitions
-from frnr_assets.maintenance import DOWNLOAD
+from frnr_assets.maintenance import CLEAR, DOWNLOAD
 from frnr_assets.settings import Automation
 from frnr_assets_tests.assets.automated import (
     CANCELED,
@@ -324,13 +324,14 @@ class TestSwitches:
         assert {name: sensor.job_name for name, sensor in sensors.items()} == JOBS
         on = (dg.DefaultSensorStatus.RUNNING, 7) if running else (dg.DefaultSensorStatus.STOPPED, 30)
         assert {(sensor.default_status, sensor.minimum_interval_seconds) for sensor in sensors.values()} == {on}
-        (schedule,) = repository.schedule_defs
-        assert schedule.default_status.value == on[0].value
-        assert schedule.cron_schedule == ("30 4 * * 1" if running else "0 3 * * *")
+        schedules = {schedule.name: schedule for schedule in repository.schedule_defs}
+        assert {schedule.default_status.value for schedule in schedules.values()} == {on[0].value}
+        assert schedules["read_manifests_again"].cron_schedule == ("30 4 * * 1" if running else "0 3 * * *")
 
-    def test_the_schedule_reads_the_manifests_without_being_asked(self, place: Place) -> None:
-        (schedule,) = build_definitions(place.settings).get_repository_def().schedule_defs
-        assert schedule.job_name == INGEST
+    @pytest.mark.parametrize(("name", "job"), [("read_manifests_again", INGEST), ("clear_old_history", CLEAR)])
+    def test_a_schedule_launches_its_job_without_being_asked(self, place: Place, name: str, job: str) -> None:
+        schedule = build_definitions(place.settings).resolve_schedule_def(name)
+        assert schedule.job_name == job
         with dg.build_schedule_context(place.instance) as context:
             assert len(schedule.evaluate_tick(context).run_requests or ()) == 1
 

@@ -133,7 +133,7 @@ def test_a_full_disk_is_one_sentence_and_the_batch_completes_after_space_is_made
             pass
     assert batch.finish(last="clip05|38") == 1
     assert len(batch.rows()) == 3 * len(SWEEP), "the table is readable, and what was in it still is"
-    log = (batch.folder / "log").read_text(errors="replace")
+    log = batch.log.read_text(errors="replace")
     assert "No space left on device" in log
     assert "What is recorded stays; make space and launch the rest again" in log
     ballast.unlink()
