@@ -23,7 +23,7 @@ _SAYING = {
 _LEVELS = {"warning", "error", "critical"}
 # Functions whose texts are all said: those that return findings, diagnoses or skip reasons, and these.
 _RETURNS = re.compile(r"Finding|Diagnosis|Evaluated")
-_SPEAKERS = {"_in_words", "_pause", "_nothing_missing", "_tool", "failed", "clips_by_key"}
+_SPEAKERS = {"_in_words", "_pause", "_nothing_missing", "_tool", "failed", "clips_by_key", "complaints", "last_line"}
 # That of pydantic, which is taken away.
 _NOT_SAID = "Value error,"
 # The kind of a rejected row is one of a few words, which have a table of their own.
@@ -117,9 +117,11 @@ class _Said:
                 continue
             if isinstance(child, ast.Call):
                 yield from self._by_call(child)
-            if self._all_is_said and isinstance(child, ast.JoinedStr | ast.Constant | ast.BinOp):
-                yield from ((text, child.lineno) for text in self._texts(child) if " " in text.strip())
-                continue
+            if self._all_is_said and isinstance(child, ast.JoinedStr | ast.Constant | ast.BinOp | ast.Name):
+                whole = [(text, child.lineno) for text in self._texts(child) if " " in text.strip()]
+                yield from whole
+                if whole:
+                    continue
             if not self._is_docstring(child):
                 yield from self.by(child)
 
