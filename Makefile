@@ -44,7 +44,7 @@ audit: .audit-venv/installed
 
 # Debian splits the part of Python that makes environments into a package of its own.
 .venv/installed: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name it, as in make demo PYTHON=python3.12."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
 		echo "Python's ensurepip is missing; installing the Debian package python3-venv."; \
 		test "$$(id -u)" = 0 || { echo "Not root: run 'sudo apt-get install python3-venv' and try again."; exit 1; }; \

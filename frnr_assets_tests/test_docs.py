@@ -16,6 +16,7 @@ from frnr_assets.assets.corpus_report import ReportConfig
 from frnr_assets.cli import main
 from frnr_assets.corpus import schema
 from frnr_assets.corpus.dataset import Columns, Dataset, FrDataset, ManifestFormat
+from frnr_assets.corpus.manifests.entries import SPELLINGS
 from frnr_assets.corpus.publish import file_metadata
 from frnr_assets.definitions import build_definitions
 from frnr_assets.maintenance import DownloadConfig, RemoveConfig
@@ -70,6 +71,7 @@ def test_every_setting_is_listed_with_its_default(heading: str, model: type[Base
         ("Settings", "keep_reference", tuple(KEPT_FILES)),
         ("Settings", "vmaf_backend", get_args(VmafBackend)),
         ("Each `[[datasets]]`", "format", get_args(ManifestFormat)),
+        *(("`columns` of a dataset", name, spellings) for name, spellings in SPELLINGS.items()),
     ],
 )
 def test_whatever_a_setting_can_be_is_named(heading: str, setting: str, choices: tuple[str, ...]) -> None:
