@@ -12,17 +12,20 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from frnr_assets.automation import CELLS, INGEST, REFERENCES
 from frnr_assets.corpus.publish import current_version
 from frnr_assets.corpus.tables import Tables
+from frnr_assets.definitions import build_definitions
 from frnr_assets.media.ffmpeg import FFmpeg
+from frnr_assets.settings import load_settings
 from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, processes_of, wrap
 from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
 
@@ -102,7 +105,9 @@ class Stack:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "dagster", *ui_arguments(), "--port", str(self.port)]
+        # A shell that runs the tests in the background has its children ignore SIGINT, which ends this one.
+        dagster = ["env", "--default-signal=INT", sys.executable, "-m", "dagster"]
+        command = [*dagster, *ui_arguments(), "--port", str(self.port)]
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 command,
@@ -201,11 +206,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip, ffmpeg:
     )
     (folder / "home").mkdir()
     (folder / "home" / "dagster.yaml").write_text((CHECKOUT / "dagster.yaml").read_text())
+    # Dagster puts what it keeps where it is started.
+    with chdir(folder), dg.DagsterInstance.from_config(str(folder / "home")) as instance:
+        definitions = build_definitions(load_settings(folder))
+        for job, tags in ((INGEST, {}), (REFERENCES, partition_range("bars", "plain"))):
+            assert definitions.resolve_job_def(job).execute_in_process(instance=instance, tags=tags).success
     running = Stack(folder, wrapper)
     try:
         until(running.loaded, "the code location to load")
-        assert running.run_to_its_end(INGEST, {}) == "SUCCESS"
-        assert running.run_to_its_end(REFERENCES, partition_range("bars", "plain")) == "SUCCESS"
         yield running
     finally:
         running.stop()
