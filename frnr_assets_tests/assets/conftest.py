@@ -65,13 +65,18 @@ class Project:
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **(config or {})},
         )
 
+    def decode(self) -> None:
+        self._run_all((INGEST, None, None), (REFERENCES, "bars", "broken"))
+
+    def measure_and_publish(self) -> None:
+        self._run_all((CELLS, "bars|23", "broken|38"), (PUBLISH, None, None))
+
     def run_everything(self) -> None:
-        for job, first, last in (
-            (INGEST, None, None),
-            (REFERENCES, "bars", "broken"),
-            (CELLS, "bars|23", "broken|38"),
-            (PUBLISH, None, None),
-        ):
+        self.decode()
+        self.measure_and_publish()
+
+    def _run_all(self, *jobs: tuple[str, str | None, str | None]) -> None:
+        for job, first, last in jobs:
             result = self.run(job, first=first, last=last)
             assert result.success, [
                 event.step_failure_data.error for event in result.all_events if event.is_step_failure
@@ -114,7 +119,7 @@ def make_project(folder: Path, instance: dg.DagsterInstance, make_clip: MakeClip
 
 
 @contextmanager
-def persistent_instance(folder: Path, storage: Mapping[str, object]) -> Iterator[dg.DagsterInstance]:
+def persistent_instance(folder: Path, storage: Mapping[str, object] | None = None) -> Iterator[dg.DagsterInstance]:
     overrides = {"telemetry": {"enabled": False}, **({"storage": storage} if storage else {})}
     with dg.DagsterInstance.local_temp(str(folder), overrides=overrides) as instance:
         yield instance
@@ -144,35 +149,55 @@ def project(tmp_path: Path, make_clip: MakeClip, storage: Mapping[str, object]) 
         yield make_project(tmp_path, instance, make_clip)
 
 
+@contextmanager
+def project_like(recorded: Path, folder: Path, clips: Path) -> Iterator[Project]:
+    """Lend a project of its own, but for the clips, in which all is recorded that is in another's folder."""
+    shutil.copytree(recorded, folder, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("clips"))
+    with persistent_instance(folder) as instance:
+        yield project_in(folder, instance, clips)
+
+
 @pytest.fixture(scope="session")
-def template(request: pytest.FixtureRequest, make_clip: MakeClip) -> Path:
+def decoded_once(request: pytest.FixtureRequest, make_clip: MakeClip) -> Path:
+    """The folder of a project that was decoded, to be copied."""
+
+    def make(folder: Path) -> None:
+        with persistent_instance(folder) as instance:
+            make_project(folder, instance, make_clip).decode()
+
+    return made_once(request, "decoded", make)
+
+
+@pytest.fixture(scope="session")
+def materialized_once(request: pytest.FixtureRequest, decoded_once: Path) -> Path:
     """The folder of a project whose graph was materialized, to be copied."""
 
     def make(folder: Path) -> None:
-        with persistent_instance(folder, {}) as instance:
-            make_project(folder, instance, make_clip).run_everything()
+        with project_like(decoded_once, folder, decoded_once / "clips") as project:
+            project.measure_and_publish()
 
     return made_once(request, "materialized", make)
 
 
-@contextmanager
-def materialized_in(folder: Path, template: Path) -> Iterator[Project]:
-    """Lend a materialized project of its own, but for the clips: these are the template's."""
-    shutil.copytree(template, folder, symlinks=True, dirs_exist_ok=True)
-    with persistent_instance(folder, {}) as instance:
-        yield project_in(folder, instance, template / "clips")
+@pytest.fixture
+def decoded(decoded_once: Path, tmp_path: Path) -> Iterator[Project]:
+    """A project whose clips were decoded, for tests that write no clip."""
+    with project_like(decoded_once, tmp_path, decoded_once / "clips") as project:
+        yield project
 
 
 @pytest.fixture
-def materialized(template: Path, tmp_path: Path) -> Iterator[Project]:
+def materialized(materialized_once: Path, decoded_once: Path, tmp_path: Path) -> Iterator[Project]:
     """A project whose graph was materialized, for tests that write no clip."""
-    with materialized_in(tmp_path, template) as project:
+    with project_like(materialized_once, tmp_path, decoded_once / "clips") as project:
         yield project
 
 
 @pytest.fixture(scope="session")
-def published_once(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with materialized_in(tmp_path_factory.mktemp("published"), template) as project:
+def published_once(
+    materialized_once: Path, decoded_once: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
+    with project_like(materialized_once, tmp_path_factory.mktemp("published"), decoded_once / "clips") as project:
         yield project
 
 
@@ -184,7 +209,7 @@ def published(published_once: Project, tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def ingested(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip, ffmpeg: FFmpeg) -> Batch:
+def ingested_batch(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip, ffmpeg: FFmpeg) -> Batch:
     clips = make_clips(tmp_path_factory.mktemp("clips"), make_clip)
     batch = Batch(tmp_path_factory.mktemp("ingested"), clips, ffmpeg)
     assert run_job(batch.folder, INGEST, "", "") == 0
@@ -192,15 +217,15 @@ def ingested(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip, ffmp
 
 
 @pytest.fixture(scope="session")
-def decoded(tmp_path_factory: pytest.TempPathFactory, ingested: Batch, ffmpeg: FFmpeg) -> Batch:
-    batch = ingested.copy(tmp_path_factory.mktemp("decoded") / "batch", ffmpeg)
+def decoded_batch(tmp_path_factory: pytest.TempPathFactory, ingested_batch: Batch, ffmpeg: FFmpeg) -> Batch:
+    batch = ingested_batch.copy(tmp_path_factory.mktemp("decoded") / "batch", ffmpeg)
     assert run_job(batch.folder, REFERENCES, *ALL_CLIPS) == 0
     return batch
 
 
 @pytest.fixture(scope="session")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory, decoded: Batch, ffmpeg: FFmpeg) -> Batch:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, decoded_batch: Batch, ffmpeg: FFmpeg) -> Batch:
     """The batch, run once without anything in its way."""
-    batch = decoded.copy(tmp_path_factory.mktemp("uninterrupted") / "batch", ffmpeg)
+    batch = decoded_batch.copy(tmp_path_factory.mktemp("uninterrupted") / "batch", ffmpeg)
     assert run_job(batch.folder, CELLS, FIRST, LAST) == 0
     return batch

@@ -37,9 +37,8 @@ def numbers(materialization: dg.AssetMaterialization) -> dict[str, float]:
     return {name: value for name, value in values.items() if isinstance(value, int | float)}
 
 
-def test_clips_become_a_corpus(project: Project) -> None:
-    project.run_everything()
-    version = current_version(project.tables.corpus)
+def test_clips_become_a_corpus(materialized: Project) -> None:
+    version = current_version(materialized.tables.corpus)
     assert version is not None
     corpus = pl.read_parquet(version)
     assert corpus.columns == ROW_SCHEMA.names
@@ -51,15 +50,17 @@ def test_clips_become_a_corpus(project: Project) -> None:
     ]
     assert corpus["fr_from_nr"].all()
     assert corpus["run_id"].n_unique() == 1
-    (report,) = project.materializations(CORPUS_REPORT)
+    (report,) = materialized.materializations(CORPUS_REPORT)
     assert report.metadata["rows"].value == 4, "the report follows its corpus"
     assert report.metadata["clips in quarantine"].value == 1
-    loaded = load_corpus(project.settings.data_root).collect()
+    loaded = load_corpus(materialized.settings.data_root).collect()
     assert loaded.select("dataset", "split", "weight").unique().rows() == [("tests", "train", 1.0)]
-    card = project.tables.card.read_text()
+    card = materialized.tables.card.read_text()
     assert "2 clips, 4 rows, 2 sources, 1 more in quarantine" in card
     assert "-c:v libx264 -preset medium -crf 23" in card
-    assert str(project.folder) not in card, "a card is published: whose machine it was is nobody's business"
+    assert str(materialized.clips.parents[1]) not in card, (
+        "a card is published: whose machine it was is nobody's business"
+    )
 
 
 def test_every_cell_is_recorded_once_with_numbers_to_plot(materialized: Project) -> None:
@@ -94,13 +95,11 @@ def test_a_broken_clip_says_why_and_spoils_nothing(materialized: Project) -> Non
     [("bars|38", "bars|38", {"bars|38"}), ("bars|23", "odd|23", {"bars|23", "odd|23"})],
     ids=["one partition", "a range"],
 )
-def test_part_of_the_cells_can_be_asked_for(project: Project, first: str, last: str, recorded: set[str]) -> None:
-    project.run(INGEST)
-    project.run(REFERENCES, first="bars", last="broken")
-    assert project.run(CELLS, first=first, last=last).success
-    assert {made.partition for made in project.materializations(FEATURE_ROWS)} == recorded
-    assert project.run(PUBLISH).success
-    assert len(project.tables.current_rows()) == len(recorded)
+def test_part_of_the_cells_can_be_asked_for(decoded: Project, first: str, last: str, recorded: set[str]) -> None:
+    assert decoded.run(CELLS, first=first, last=last).success
+    assert {made.partition for made in decoded.materializations(FEATURE_ROWS)} == recorded
+    assert decoded.run(PUBLISH).success
+    assert len(decoded.tables.current_rows()) == len(recorded)
 
 
 def test_a_second_run_measures_nothing_again_and_says_so(materialized: Project) -> None:
@@ -306,12 +305,10 @@ def test_an_asset_tells_a_newcomer_what_it_is(asset: dg.AssetKey) -> None:
 
 
 def test_a_clip_that_keeps_failing_shows_its_quarantine_where_a_person_looks_for_it(
-    project: Project, ffmpeg: FFmpeg
+    decoded: Project, ffmpeg: FFmpeg
 ) -> None:
-    wrapper = wrap(ffmpeg.path, project.folder / "tool")
-    failing = project.with_settings(ffmpeg_path=wrapper.path)
-    failing.run(INGEST)
-    failing.run(REFERENCES, first="bars", last="odd")
+    wrapper = wrap(ffmpeg.path, decoded.folder / "tool")
+    failing = decoded.with_settings(ffmpeg_path=wrapper.path)
     wrapper.fail("odd.mp4.* -crf 38 ")
     succeeded = [failing.run(CELLS, first="bars|23", last="odd|38").success for _ in range(MAX_ATTEMPTS)]
     assert succeeded == [False, False, True], "a clip that keeps failing does not keep a backfill red for ever"

@@ -17,7 +17,7 @@ from frnr_assets.corpus.publish import find_version, version_files
 from frnr_assets.definitions import build_definitions
 from frnr_assets.settings import Settings
 from frnr_assets.vocabulary import CAVEAT, MIXED_CAVEAT
-from frnr_assets_tests.assets.conftest import Project, materialized_in
+from frnr_assets_tests.assets.conftest import Project, project_like
 from frnr_assets_tests.assets.test_checks import evaluate
 from frnr_assets_tests.corpus.test_mixed import fr_row
 
@@ -37,9 +37,11 @@ def mixing(published: Project, tmp_path: Path) -> Project:
 
 
 @pytest.fixture(scope="module")
-def mixed_once(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def mixed_once(
+    materialized_once: Path, decoded_once: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
     folder = tmp_path_factory.mktemp("mixed")
-    with materialized_in(folder, template) as project:
+    with project_like(materialized_once, folder, decoded_once / "clips") as project:
         made = with_masters(project, folder)
         assert made.run(PUBLISH).success
         yield made

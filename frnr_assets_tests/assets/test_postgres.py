@@ -117,10 +117,12 @@ def cells_of(first: int) -> dict[str, int]:
 
 
 @pytest.fixture(scope="module")
-def kept(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory, decoded: Batch, ffmpeg: FFmpeg) -> Kept:
+def kept(
+    postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory, decoded_batch: Batch, ffmpeg: FFmpeg
+) -> Kept:
     database = postgres.new_database()
     folder = tmp_path_factory.mktemp("postgres") / "batch"
-    batch = decoded.copy(folder, ffmpeg, storage=postgres.storage(database))
+    batch = decoded_batch.copy(folder, ffmpeg, storage=postgres.storage(database))
     return Kept(batch, postgres, database)
 
 

@@ -37,12 +37,12 @@ def wait_until_no_process(folder: Path, seconds: float) -> list[int]:
 def test_a_batch_killed_at_any_moment_loses_nothing_and_repeats_only_what_was_in_flight(
     tmp_path: Path,
     ffmpeg: FFmpeg,
-    decoded: Batch,
+    decoded_batch: Batch,
     uninterrupted: Batch,
     storage: Mapping[str, object],
     most_kills: int,
 ) -> None:
-    batch = decoded.copy(tmp_path / "killed", ffmpeg, storage=storage)
+    batch = decoded_batch.copy(tmp_path / "killed", ffmpeg, storage=storage)
     moments = random.Random(7)
     kills = 0
     while kills < most_kills:
@@ -73,15 +73,17 @@ def test_a_batch_killed_at_any_moment_loses_nothing_and_repeats_only_what_was_in
 
 
 def test_decoding_that_is_killed_keeps_the_references_it_has(
-    tmp_path: Path, ffmpeg: FFmpeg, ingested: Batch, decoded: Batch
+    tmp_path: Path, ffmpeg: FFmpeg, ingested_batch: Batch, decoded_batch: Batch
 ) -> None:
-    batch = ingested.copy(tmp_path / "killed", ffmpeg)
+    batch = ingested_batch.copy(tmp_path / "killed", ffmpeg)
     batch.wrapper.hang("clip0[79][.]mp4")
     run = batch.start(REFERENCES, *ALL_CLIPS)
     deadline = time.monotonic() + 120
-    # Both cores hang before the last two clips are reached.
-    while len(batch.recorded(DECODED_REFERENCE)) < 8 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    with dg.DagsterInstance.from_config(str(batch.folder)) as instance:
+        # Both cores hang before the last two clips are reached.
+        while len(instance.fetch_materializations(DECODED_REFERENCE, limit=CLIPS).records) < 8:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     run.kill()
     run.wait()
     assert wait_until_no_process(tmp_path, 5) == []
@@ -90,7 +92,7 @@ def test_decoding_that_is_killed_keeps_the_references_it_has(
     assert set(batch.recorded(DECODED_REFERENCE)) == set(there)
     batch.wrapper.hang(None)
     assert batch.finish(REFERENCES, *ALL_CLIPS) == 0
-    ours, theirs = (one.tables.references.read().drop("recorded_ns") for one in (batch, decoded))
+    ours, theirs = (one.tables.references.read().drop("recorded_ns") for one in (batch, decoded_batch))
     assert ours.equals(theirs)
 
 
@@ -101,9 +103,9 @@ def test_a_batch_records_each_cell_once_per_asset_and_run(uninterrupted: Batch) 
 
 
 def test_two_runs_over_the_same_cells_at_once_do_no_harm(
-    tmp_path: Path, ffmpeg: FFmpeg, decoded: Batch, uninterrupted: Batch
+    tmp_path: Path, ffmpeg: FFmpeg, decoded_batch: Batch, uninterrupted: Batch
 ) -> None:
-    batch = decoded.copy(tmp_path / "twice", ffmpeg)
+    batch = decoded_batch.copy(tmp_path / "twice", ffmpeg)
     runs = [batch.start(last="clip03|38"), batch.start(last="clip03|38")]
     assert [run.wait(timeout=300) for run in runs] == [0, 0]
     assert same_cells(batch.rows(), uninterrupted.rows().filter(pl.col("clip") <= "clip03"))
@@ -123,9 +125,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_one_sentence_and_the_batch_completes_after_space_is_made(
-    small_disk: Path, ffmpeg: FFmpeg, decoded: Batch, uninterrupted: Batch, tmp_path: Path
+    small_disk: Path, ffmpeg: FFmpeg, decoded_batch: Batch, uninterrupted: Batch, tmp_path: Path
 ) -> None:
-    batch = decoded.copy(tmp_path / "batch", ffmpeg, small_disk / "data")
+    batch = decoded_batch.copy(tmp_path / "batch", ffmpeg, small_disk / "data")
     assert run_job(batch.folder, CELLS, FIRST, "clip02|38") == 0
     ballast = small_disk / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
