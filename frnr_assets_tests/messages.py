@@ -49,7 +49,7 @@ class Message:
 
 def normal(text: str) -> str:
     """Return a message as it can be compared: gaps that touch are one, and so is white space."""
-    return re.sub(rf"({GAP}|%s)+", GAP, " ".join(text.split()))
+    return re.sub(rf"({GAP}|%(?:\.0f|s))+", GAP, " ".join(text.split()))
 
 
 def messages(package: Path = PACKAGE) -> list[Message]:
