@@ -1,6 +1,6 @@
 """Real tools and small clips for every test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from frnr_assets.media.source import CODECS, SMALLEST_SIDE, SourceRules
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_ffmpeg, open_toolchain
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_ENCODER, DEFAULT_PRESET
+from frnr_assets_tests.postgres import NoServerError, PostgresServer, postgres_server
 
 # Clips that lose nothing, have a palette or are very small, besides those that people upload.
 RULES = SourceRules(codecs=(*CODECS, "ffv1", "png"), min_side=SMALLEST_SIDE)
@@ -70,3 +71,13 @@ def shared() -> Path:
     if not (folder / "clips" / "golden.jsonl").exists():
         pytest.skip("the real clips are not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server of our own; tests that need it are skipped where PostgreSQL is not installed."""
+    try:
+        with postgres_server() as running:
+            yield running
+    except NoServerError as error:
+        pytest.skip(str(error))

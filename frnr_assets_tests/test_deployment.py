@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,15 @@ from frnr_assets.automation import INGEST, REFERENCES
 from frnr_assets.corpus.tables import Tables
 from frnr_assets_tests.assets.ui import CODE_LOCATIONS, LAUNCH_BACKFILL, Ui, partition_range, until
 from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
-from frnr_assets_tests.postgres import NoServerError, PostgresServer, free_port, postgres_server
+from frnr_assets_tests.postgres import PostgresServer, free_port
 
 CHECKOUT = Path(__file__).parents[1]
 DEPLOY = CHECKOUT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 SERVICES = ("code", "webserver", "daemon")
 BIN = Path(sys.executable).parent
+# Empty at first: Dagster makes its tables in it.
+DATABASE = "deployed"
 
 
 def command_of(service: str) -> list[str]:
@@ -47,7 +48,7 @@ def environment(server: PostgresServer, folder: Path) -> dict[str, str]:
     lines = [line.split("=", 1) for line in (DEPLOY / "frnr.env.example").read_text().splitlines() if line[:1] != "#"]
     chosen = {
         "POSTGRES_PORT": str(server.port),
-        "POSTGRES_DB": "postgres",
+        "POSTGRES_DB": DATABASE,
         "POSTGRES_PASSWORD": server.password,
         "DAGSTER_HOME": str(folder / "home"),
     }
@@ -109,7 +110,7 @@ def replaced(text: str, places: Mapping[str, str]) -> str:
 
 
 @pytest.fixture
-def deployed(tmp_path: Path, make_clip: MakeClip) -> Iterator[Deployed]:
+def deployed(tmp_path: Path, make_clip: MakeClip, postgres: PostgresServer) -> Iterator[Deployed]:
     for name in ("etc", "home", "site"):
         (tmp_path / name).mkdir()
     make_clip(tmp_path / "site" / "bars.mp4")
@@ -118,14 +119,10 @@ def deployed(tmp_path: Path, make_clip: MakeClip) -> Iterator[Deployed]:
     (tmp_path / "site" / "frnr.toml").write_text(
         'cores = 2\ncrf_sweep = [23]\n[[datasets]]\nname = "tests"\nmanifest = "manifest.jsonl"\n'
     )
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(postgres_server())
-        except NoServerError as error:
-            pytest.skip(str(error))
-        running = Deployed(tmp_path, server)
-        stack.callback(running.stop)
-        yield running
+    postgres.ask(f"CREATE DATABASE {DATABASE}")
+    running = Deployed(tmp_path, postgres)
+    yield running
+    running.stop()
 
 
 def test_the_services_as_they_are_started_take_two_clips_through_the_queue_and_a_backfill(deployed: Deployed) -> None:

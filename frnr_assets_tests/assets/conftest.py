@@ -21,7 +21,7 @@ from frnr_assets_tests.assets.batch import ALL_CLIPS, FIRST, LAST, Batch, make_c
 from frnr_assets_tests.assets.run_job import main as run_job
 from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
 from frnr_assets_tests.once import made_once
-from frnr_assets_tests.postgres import NoServerError, PostgresServer, postgres_server
+from frnr_assets_tests.postgres import PostgresServer
 
 on_both_storages = pytest.mark.parametrize("storage", ["sqlite", "postgres"], indirect=True)
 
@@ -123,15 +123,6 @@ def persistent_instance(folder: Path, storage: Mapping[str, object] | None = Non
     overrides = {"telemetry": {"enabled": False}, **({"storage": storage} if storage else {})}
     with dg.DagsterInstance.local_temp(str(folder), overrides=overrides) as instance:
         yield instance
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    try:
-        with postgres_server() as running:
-            yield running
-    except NoServerError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -125,7 +125,6 @@ def test_recompute_measures_again_with_the_same_values(materialized: Project) ->
     assert after.select(same).equals(before.select(same))
 
 
-@on_both_storages
 def test_failed_cells_are_named_and_the_others_kept(project: Project) -> None:
     project.run(INGEST)
     project.run(REFERENCES, first="bars", last="bars")

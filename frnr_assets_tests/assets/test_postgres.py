@@ -8,13 +8,16 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
+import dagster as dg
 import polars as pl
 import pytest
 
 from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
 from frnr_assets.media.ffmpeg import FFmpeg
-from frnr_assets_tests.assets.batch import SWEEP, Batch, same_cells
+from frnr_assets_tests.assets.batch import SWEEP, Batch
+from frnr_assets_tests.assets.conftest import persistent_instance
 from frnr_assets_tests.postgres import PostgresServer, free_port
 
 OUTAGE_S = 10.0
@@ -96,7 +99,8 @@ class Kept:
         return run
 
     def rows(self, first: int) -> pl.DataFrame:
-        return rows_of(self.batch, first)
+        clips = [f"clip{index:02}" for index in range(first, first + 3)]
+        return self.batch.rows().filter(pl.col("clip").is_in(clips))
 
     def events(self, first: int) -> list[Counter[str]]:
         found = [self.batch.recorded(asset) for asset in (DISTORTION, FEATURE_ROWS)]
@@ -105,10 +109,6 @@ class Kept:
     @property
     def log(self) -> str:
         return self.batch.log.read_text(errors="replace")
-
-
-def rows_of(batch: Batch, first: int) -> pl.DataFrame:
-    return batch.rows().filter(pl.col("clip").is_in([f"clip{index:02}" for index in range(first, first + 3)]))
 
 
 def cells_of(first: int) -> dict[str, int]:
@@ -144,7 +144,7 @@ def away(request: pytest.FixtureRequest, postgres: PostgresServer) -> Away:
     ids=str,
 )
 def test_ten_seconds_without_the_server_cost_no_row_and_no_event_and_the_batch_goes_on(
-    away: Away, first: int, kept: Kept, uninterrupted: Batch
+    away: Away, first: int, kept: Kept
 ) -> None:
     port, go, come_back = away
     said_before = len(kept.log)
@@ -155,7 +155,7 @@ def test_ten_seconds_without_the_server_cost_no_row_and_no_event_and_the_batch_g
     time.sleep(OUTAGE_S)
     come_back()
     assert run.wait(timeout=300) == 0
-    assert same_cells(kept.rows(first), rows_of(uninterrupted, first))
+    assert {f"{clip}|{crf}": 1 for clip, crf in kept.rows(first).select("clip", "crf").iter_rows()} == cells_of(first)
     assert kept.events(first) == [cells_of(first)] * 2, "each cell has one event of each asset"
     assert "PostgreSQL does not answer" in kept.log[said_before:]
     assert "PostgreSQL answers again" in kept.log[said_before:]
@@ -183,3 +183,43 @@ def test_a_server_that_stays_away_ends_the_batch_with_a_sentence_and_another_run
     assert kept.batch.finish(first="clip09|18", last="clip11|38") == 0
     assert kept.batch.wrapper.encodes - before == CELLS - measured, "what was measured is not measured again"
     assert [set(events) for events in kept.events(9)] == [set(cells_of(9))] * 2
+
+
+# The first that writes to a table is cut off in the middle, by a server that ends its process.
+_CUT_ONCE = """
+CREATE SEQUENCE writes;
+CREATE FUNCTION cut_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF nextval('writes') = 1 THEN PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(1); END IF;
+    RETURN NEW; END $$;
+"""
+_CUT = {
+    "asset_event_tags": "CREATE TRIGGER cut BEFORE INSERT ON asset_event_tags EXECUTE FUNCTION cut_once()",
+    "asset_keys": "CREATE TRIGGER cut BEFORE INSERT ON asset_keys EXECUTE FUNCTION cut_once()",
+    "asset_check_executions": "CREATE TRIGGER cut BEFORE INSERT ON asset_check_executions EXECUTE FUNCTION cut_once()",
+}
+
+
+@pytest.mark.parametrize("table", _CUT)
+def test_an_event_that_was_stored_by_half_is_stored_once_and_whole(
+    table: str, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    database = postgres.new_database()
+    postgres.ask(_CUT_ONCE + _CUT[table], database)
+    asset = dg.AssetKey("made")
+    event: dg.AssetMaterialization | dg.AssetCheckEvaluation
+    if table == "asset_check_executions":
+        event = dg.AssetCheckEvaluation(asset_key=asset, check_name="good", passed=True)
+    else:
+        event = dg.AssetMaterialization(asset, partition="a", tags={"dagster/data_version": "1"})
+    with persistent_instance(tmp_path, postgres.storage(database)) as instance:
+        instance.report_runless_asset_event(event)
+        tags = instance.event_log_storage.get_latest_tags_by_partition(
+            asset, dg.DagsterEventType.ASSET_MATERIALIZATION, ["dagster/data_version"]
+        )
+    assert postgres.ask("SELECT count(*) FROM event_logs", database) == [(1,)]
+    assert postgres.ask("SELECT last_value >= 2 FROM writes", database) == [(True,)], "it was written anew"
+    if table == "asset_check_executions":
+        assert postgres.ask("SELECT execution_status FROM asset_check_executions", database) == [("SUCCEEDED",)]
+    else:
+        assert tags == {"a": {"dagster/data_version": "1"}}
+        assert postgres.ask("SELECT count(*) FROM asset_event_tags", database) == [(1,)]
