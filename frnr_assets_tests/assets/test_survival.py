@@ -33,8 +33,8 @@ def wait_until_no_process(folder: Path, seconds: float) -> list[int]:
     return left
 
 
-# What the storage has to do with it shows in few.
-@pytest.mark.parametrize(("storage", "most_kills"), [("sqlite", 6), ("postgres", 2)], indirect=["storage"])
+# What the storage has to do with it shows in one.
+@pytest.mark.parametrize(("storage", "most_kills"), [("sqlite", 6), ("postgres", 1)], indirect=["storage"])
 def test_a_batch_killed_at_any_moment_loses_nothing_and_repeats_only_what_was_in_flight(
     tmp_path: Path,
     ffmpeg: FFmpeg,
@@ -65,7 +65,7 @@ def test_a_batch_killed_at_any_moment_loses_nothing_and_repeats_only_what_was_in
         there = {f"{clip}|{crf}" for clip, crf in rows.select("clip", "crf").iter_rows()}
         assert set(batch.recorded(FEATURE_ROWS)) <= there
         assert set(batch.recorded(FEATURE_ROWS)) <= set(batch.recorded(DISTORTION))
-    assert kills >= most_kills // 2, "the batch must outlast most of the kills for them to mean something"
+    assert kills >= (most_kills + 1) // 2, "the batch must outlast most of the kills for them to mean something"
     assert batch.finish() == 0
     assert same_cells(batch.rows(), uninterrupted.rows())
     assert len(batch.rows()) == CLIPS * len(SWEEP)
