@@ -1,10 +1,12 @@
 """Asset checks: the rules of corpus/findings.py, applied to what is on disk."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from frnr_assets.assets.cells import FEATURE_ROWS
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
@@ -13,7 +15,7 @@ from frnr_assets.assets.mixed_corpus import MIXED_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 from frnr_assets.corpus import findings
 from frnr_assets.corpus.findings import Finding
-from frnr_assets.corpus.publish import current_version, published_rows, read_version
+from frnr_assets.corpus.publish import current_version, published_rows, read_version, version_files
 from frnr_assets.corpus.schema import CLIPS_SCHEMA, FEATURE_ROWS_SCHEMA, MIXED_ROW_SCHEMA, REFERENCES_SCHEMA, ROW_SCHEMA
 from frnr_assets.corpus.store import PartTable, to_polars
 from frnr_assets.corpus.tables import NotMaterialized, Tables
@@ -133,38 +135,39 @@ def _row_checks() -> list[dg.AssetChecksDefinition]:
             FEATURE_ROWS,
             "rows_from_nr",
             "fr_from_nr is true in every row.",
-            lambda tables: findings.not_from_nr(tables.feature_rows.read()),
+            lambda tables: findings.not_from_nr(tables.feature_rows.read(columns=["fr_from_nr"])),
         ),
         _check(
             FEATURE_ROWS,
             "values_in_range",
             "VMAF is in 0..100 and the canonical-6 features are finite and in range in every row.",
-            lambda tables: findings.values_implausible(tables.feature_rows.read()),
+            lambda tables: findings.values_implausible(tables.feature_rows.read(columns=findings.JUDGED_VALUES)),
         ),
         _check(
             FEATURE_ROWS,
             "sources_consistent",
             "src and nr_source are the same file in every row.",
-            lambda tables: findings.sources_inconsistent(tables.feature_rows.read()),
+            lambda tables: findings.sources_inconsistent(tables.feature_rows.read(columns=["src", "nr_source"])),
         ),
     ]
 
 
 def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     def values_in_range(tables: Tables) -> list[Finding]:
-        rows = to_polars(_published(tables))
+        rows = _published(tables, "src", "nr_mos", *findings.JUDGED_VALUES)
         mos = findings.mos_implausible(rows, settings.mos_range, "nr_mos", "src")
         return [*findings.values_implausible(rows, "src"), *mos]
 
     def row_count(tables: Tables) -> list[Finding]:
-        published = _published(tables)
-        return findings.row_count_differs(to_polars(published), published_rows(published.schema))
+        published = published_rows(pq.read_schema(version_files(_current(tables))[0]))
+        return findings.row_count_differs(_published(tables, "crf"), published)
 
     def sweeps_complete(tables: Tables) -> list[Finding]:
         # Rows of another encoder may stand beside those of this one.
         ours = (pl.col("encoder") == settings.encoder) & (pl.col("preset") == settings.preset)
-        rows = to_polars(_published(tables)).filter(ours)
-        without = findings.clips_without_rows(tables.listed_clips(), tables.references.read(), rows)
+        rows = _published(tables, "src", *findings.CELL).filter(ours)
+        references = tables.references.read(columns=["src_sha256", "quarantine_reason"])
+        without = findings.clips_without_rows(tables.listed_clips(), references, rows)
         return [*without, *findings.sweeps_incomplete(rows, settings.crf_sweep, "src")]
 
     return [
@@ -172,14 +175,14 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             FR_CORPUS,
             "corpus_schema",
             "The published files have exactly the columns of the contract, in its order.",
-            lambda tables: findings.schema_differs(_published(tables).schema, ROW_SCHEMA),
+            lambda tables: _file_schemas_differ(_current(tables), ROW_SCHEMA),
             blocking=True,
         ),
         _check(
             FR_CORPUS,
             "corpus_from_nr",
             "fr_from_nr is true in every published row.",
-            lambda tables: findings.not_from_nr(to_polars(_published(tables)), "src"),
+            lambda tables: findings.not_from_nr(_published(tables, "src", "fr_from_nr"), "src"),
             blocking=True,
         ),
         _check(
@@ -193,7 +196,7 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             FR_CORPUS,
             "one_row_per_cell",
             "There is one row for a (src_sha256, encoder, preset, crf).",
-            lambda tables: findings.cells_repeated(to_polars(_published(tables)), "src"),
+            lambda tables: findings.cells_repeated(_published(tables, "src", *findings.CELL), "src"),
             blocking=True,
         ),
         _check(
@@ -216,14 +219,16 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             "one_recipe",
             "All rows of an encoder and preset were made with the same versions, model and parameters. A warning: "
             "their scores may not compare; materialize feature_rows for the older ones again.",
-            lambda tables: findings.recipes_mixed(to_polars(_published(tables))),
+            lambda tables: findings.recipes_mixed(_published(tables, *findings.MADE_WITH)),
             severity=_WARN,
         ),
         _check(
             FR_CORPUS,
             "quality_falls_with_crf",
             "VMAF does not rise with CRF in any source. A warning: it happens with static or very dark clips.",
-            lambda tables: findings.quality_rises(to_polars(_published(tables)), "src"),
+            lambda tables: findings.quality_rises(
+                _published(tables, "src", "encoder", "preset", "crf", "vmaf_score"), "src"
+            ),
             severity=_WARN,
         ),
     ]
@@ -231,7 +236,7 @@ def _corpus_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
 
 def _mixed_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
     def values_in_range(tables: Tables) -> list[Finding]:
-        rows = to_polars(_published_mixed(tables))
+        rows = _columns(_current_mixed(tables), "src", "nr_source", "nr_mos", "fr_from_nr", *findings.JUDGED_VALUES)
         mos = findings.mos_implausible(rows, settings.mos_range, "nr_mos", "src")
         return [*findings.values_implausible(rows, "src"), *findings.provenance_contradictory(rows), *mos]
 
@@ -240,7 +245,7 @@ def _mixed_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             MIXED_CORPUS,
             "mixed_schema",
             "The published files have exactly the columns of the contract, in its order; nr_source may be null.",
-            lambda tables: findings.schema_differs(_published_mixed(tables).schema, MIXED_ROW_SCHEMA),
+            lambda tables: _file_schemas_differ(_current_mixed(tables), MIXED_ROW_SCHEMA),
             blocking=True,
         ),
         _check(
@@ -255,14 +260,16 @@ def _mixed_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
             MIXED_CORPUS,
             "both_strata_present",
             "There are rows whose fr_from_nr is true and rows whose fr_from_nr is false.",
-            lambda tables: findings.strata_missing(to_polars(_published_mixed(tables))),
+            lambda tables: findings.strata_missing(_columns(_current_mixed(tables), "fr_from_nr")),
             blocking=True,
         ),
         _check(
             MIXED_CORPUS,
             "no_source_in_both",
             "No source, by path or content, is an upload in some rows and a master in others.",
-            lambda tables: findings.sources_in_both(to_polars(_published_mixed(tables))),
+            lambda tables: findings.sources_in_both(
+                _columns(_current_mixed(tables), "src", "src_sha256", "fr_from_nr")
+            ),
             blocking=True,
         ),
     ]
@@ -298,15 +305,29 @@ def _part_schemas_differ(table: PartTable, schema: pa.Schema) -> list[Finding]:
     return [finding for on_disk in table.schemas() for finding in findings.schema_differs(on_disk, schema)]
 
 
-def _published(tables: Tables) -> pa.Table:
+def _file_schemas_differ(version: Path, schema: pa.Schema) -> list[Finding]:
+    files = map(pq.read_schema, version_files(version))
+    return findings.merged(finding for on_disk in files for finding in findings.schema_differs(on_disk, schema))
+
+
+def _current(tables: Tables) -> Path:
     version = current_version(tables.corpus)
     if version is None:
         raise NotMaterialized("there is no published corpus yet; materialize fr_corpus first")
-    return read_version(version)
+    return version
 
 
-def _published_mixed(tables: Tables) -> pa.Table:
+def _current_mixed(tables: Tables) -> Path:
     version = current_version(tables.mixed_corpus)
     if version is None:
         raise NotMaterialized("there is no published mixed corpus yet; materialize mixed_corpus first")
-    return read_version(version)
+    return version
+
+
+def _columns(version: Path, *columns: str) -> pl.DataFrame:
+    """Read what a rule looks at: all columns take 2 GiB when the corpus is that of KonViD-150k."""
+    return to_polars(read_version(version, columns))
+
+
+def _published(tables: Tables, *columns: str) -> pl.DataFrame:
+    return _columns(_current(tables), *columns)

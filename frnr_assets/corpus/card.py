@@ -99,8 +99,9 @@ def dataset_card(
     """
     corpus, version = publication.path.parent.parent.name, publication.path.name
     sources = to_polars(publication.sources)
-    measured = rows.sort("src", "encoder", "preset", "crf").unique("src", keep="first")
-    facts = measured.select("src", "width", "height", "duration_s").join(sources.select("src", "dataset"), on="src")
+    measured = rows.select("src", "encoder", "preset", "crf", "width", "height", "duration_s")
+    first = measured.sort("src", "encoder", "preset", "crf").unique("src", keep="first")
+    facts = first.select("src", "width", "height", "duration_s").join(sources.select("src", "dataset"), on="src")
     sections = [
         f"# {corpus}",
         f"> **The caveat.** {contract.caveat}",

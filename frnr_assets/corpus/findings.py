@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 import pyarrow as pa
@@ -12,6 +13,28 @@ from frnr_assets.corpus.schema import FEATURE_MEANS, FEATURE_STDS, MIXED_ROW_SCH
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, FEATURE_LIMITS, FULL_CLIP, UHD_LINES
 
 _EXAMPLES = 10
+
+# What a row is one of: two of the same are one too many.
+CELL: Final = ("src_sha256", "encoder", "preset", "crf")
+# What recipes_mixed looks at.
+MADE_WITH: Final = (
+    "encoder",
+    "preset",
+    "encoder_version",
+    "extra_params",
+    "ffmpeg_version",
+    "vmaf_model",
+    "vmaf_binary_version",
+    "clip_mode",
+    "duration_s",
+    "height",
+)
+_SCORES = ("vmaf_score", *FEATURE_MEANS, *FEATURE_STDS)
+_OTHER_VALUES = tuple(
+    field.name for field in ROW_SCHEMA if pa.types.is_floating(field.type) and field.name not in {*_SCORES, "nr_mos"}
+)
+# What values_implausible looks at.
+JUDGED_VALUES: Final = (*_SCORES, *_OTHER_VALUES, "exit_status")
 
 
 @dataclass(frozen=True)
@@ -33,6 +56,19 @@ class Finding:
             return self.problem
         more = " ..." if self.count > len(self.clips) else ""
         return f"{self.problem} ({self.count}): {', '.join(self.clips)}{more}"
+
+
+def merged(found: Iterable[Finding]) -> list[Finding]:
+    """Put the findings of several files together, those of one problem into one."""
+    by_problem: dict[str, list[Finding]] = {}
+    for finding in found:
+        by_problem.setdefault(finding.problem, []).append(finding)
+    return [
+        Finding(
+            problem, tuple(clip for each in same for clip in each.clips)[:_EXAMPLES], sum(each.count for each in same)
+        )
+        for problem, same in by_problem.items()
+    ]
 
 
 def _concerning(problem: str, clips: Iterable[str]) -> list[Finding]:
@@ -184,15 +220,14 @@ def values_implausible(rows: pl.DataFrame, label: str = "clip") -> list[Finding]
         limit = FEATURE_LIMITS[feature]
         fine = [pl.col(name).is_finite() & pl.col(name).is_between(0, limit) for name in (mean, std)]
         findings += _unless(rows, fine[0] & fine[1], f"{feature} is not finite and within 0..{limit:g}", label)
-    judged = {"vmaf_score", "nr_mos", *FEATURE_MEANS, *FEATURE_STDS}
-    for name in (field.name for field in ROW_SCHEMA if pa.types.is_floating(field.type) and field.name not in judged):
+    for name in _OTHER_VALUES:
         findings += _unless(rows, pl.col(name).is_finite(), f"{name} is not finite", label)
     return findings + _unless(rows, pl.col("exit_status") == 0, "exit_status is not 0", label)
 
 
 def cells_repeated(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
     """More than one row for a source at one CRF, encoder and preset."""
-    cell = pl.struct("src_sha256", "encoder", "preset", "crf")
+    cell = pl.struct(CELL)
     return _concerning(
         "more than one row for a (src_sha256, encoder, preset, crf)",
         rows.filter(cell.is_duplicated())[label].unique(maintain_order=True).to_list(),
@@ -249,7 +284,7 @@ def quality_rises(rows: pl.DataFrame, label: str = "clip") -> list[Finding]:
 def row_errors(
     schema: pa.Schema, rows: pl.DataFrame, *, published: int, mos_scale: tuple[float, float]
 ) -> list[Finding]:
-    """Everything that forbids the publication of a corpus."""
+    """Everything that forbids the publication of a file of a corpus."""
     wrong_schema = schema_differs(schema, ROW_SCHEMA)
     if wrong_schema:
         return wrong_schema
@@ -299,7 +334,7 @@ def sources_in_two_datasets(rows: pl.DataFrame) -> list[Finding]:
 def mixed_errors(
     schema: pa.Schema, rows: pl.DataFrame, *, published: int, mos_scale: tuple[float, float]
 ) -> list[Finding]:
-    """Everything that forbids the publication of a mixed corpus."""
+    """Everything that forbids the publication of a file of a mixed corpus."""
     wrong_schema = schema_differs(schema, MIXED_ROW_SCHEMA)
     if wrong_schema:
         return wrong_schema
@@ -309,6 +344,9 @@ def mixed_errors(
         *values_implausible(rows, "src"),
         *mos_implausible(rows, mos_scale, "nr_mos", "src"),
         *cells_repeated(rows.filter("fr_from_nr"), "src"),
-        *strata_missing(rows),
-        *sources_in_both(rows),
     ]
+
+
+def mixed_errors_across(rows: pl.DataFrame) -> list[Finding]:
+    """Everything about its sources that forbids the publication of a mixed corpus."""
+    return [*strata_missing(rows), *sources_in_both(rows)]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from frnr_assets.corpus.contracts import FR_CONTRACT, Contract
-from frnr_assets.corpus.findings import Finding
+from frnr_assets.corpus.findings import Finding, merged
 from frnr_assets.corpus.locks import locked
 from frnr_assets.corpus.schema import ROW_SCHEMA, SCHEMA_VERSION
 from frnr_assets.corpus.sources import sources_of
@@ -91,9 +91,11 @@ def publish(
         keep_versions: how many versions are kept, the newest, this one included; at least 1.
 
     Raises:
-        CorpusInvalid: a rule of the contract is broken.
+        CorpusInvalid: a rule of the contract is broken, or there is no row.
         OSError: the disk is full or the folder is not writable; the current version stays.
     """
+    if rows.is_empty():
+        raise CorpusInvalid([Finding("there is no row", (), 0)])
     versions = folder / "versions"
     versions.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".publication.lock"):
@@ -108,8 +110,7 @@ def publish(
         staging.mkdir()
         try:
             _write(rows, staging, name, sweep, contract)
-            table = read_version(staging)
-            errors = contract.errors(table.schema, to_polars(table), published=len(rows), mos_scale=mos_scale)
+            errors = _errors(staging, rows, contract, mos_scale)
             if errors:
                 raise CorpusInvalid(errors)  # noqa: TRY301 - what was staged goes away like after any other failure
             sources = sources_of(rows)
@@ -199,8 +200,8 @@ def read_version(version: Path, columns: Sequence[str] | None = None) -> pa.Tabl
 
 def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int], contract: Contract) -> None:
     schema = contract.schema.with_metadata(file_metadata(rows, sweep, contract.caveat))
-    ordered = rows.select(schema.names).sort("crf", *_ORDER)
-    for (crf,), part in ordered.group_by("crf", maintain_order=True):
+    for crf in rows["crf"].unique().sort():
+        part = rows.filter(pl.col("crf") == crf).select(schema.names).sort(_ORDER)
         target = staging / f"crf={crf}"
         target.mkdir()
         file = target / f"{name}.parquet"
@@ -215,6 +216,19 @@ def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int], c
         sync(file)
         sync(target)
     sync(staging)
+
+
+def _errors(staging: Path, rows: pl.DataFrame, contract: Contract, mos_scale: tuple[float, float]) -> list[Finding]:
+    """Judge what was written, file by file, because all of it at once takes much memory."""
+    published = dict(rows["crf"].value_counts().iter_rows())
+    found, sources = [], []
+    for file in version_files(staging):
+        # "partitioning=None": crf is a column of the files too, so that each of them is complete on its own.
+        table = pq.read_table(file, partitioning=None)
+        part = to_polars(table)
+        found += contract.errors(table.schema, part, published=published[crf_of(file)], mos_scale=mos_scale)
+        sources.append(part.select("src", "src_sha256", "fr_from_nr").unique())
+    return merged(found) or contract.errors_across(pl.concat(sources))
 
 
 def file_metadata(rows: pl.DataFrame, sweep: Sequence[int], caveat: str = FR_CONTRACT.caveat) -> dict[str, str]:

@@ -17,6 +17,8 @@ ONE_IN: Final = 10
 _FEWEST: Final = {"test": 5, "validation": 3}
 # The sources of a dataset are cut into so many quantiles of MOS, or of VMAF where they have no MOS.
 QUANTILES: Final = 5
+# What is the same in all rows of a source.
+_TOLD_BY: Final = ("src", "src_sha256", "dataset", "clip", "fr_from_nr", "nr_mos")
 
 
 def sources_of(rows: pl.DataFrame) -> pa.Table:
@@ -39,10 +41,11 @@ def sources_of(rows: pl.DataFrame) -> pa.Table:
     identity = pl.when(pl.col("src_sha256") == "").then(pl.col("src")).otherwise(pl.col("src_sha256"))
     sources = (
         # In one order, so that the last digits of the means are the same, too.
-        rows.sort("src", "src_sha256", "encoder", "preset", "crf", "vmaf_score")
+        rows.select(*_TOLD_BY, "encoder", "preset", "crf", "vmaf_score")
+        .sort("src", "src_sha256", "encoder", "preset", "crf", "vmaf_score")
         .group_by("src", maintain_order=True)
         .agg(
-            pl.col("src_sha256", "dataset", "clip", "fr_from_nr", "nr_mos").first(),
+            pl.col(_TOLD_BY[1:]).first(),
             rows=pl.len().cast(pl.Int64),
             mean_vmaf=pl.col("vmaf_score").mean(),
         )

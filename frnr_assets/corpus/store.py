@@ -177,6 +177,14 @@ class PartTable:
         """
         return self._retried(lambda parts: self._newest(parts, where, columns))
 
+    def distinct(self, column: str) -> list[Any]:
+        """Return the values that a key column has, ascending."""
+
+        def values(parts: list[Path]) -> list[Any]:
+            return self._scan(parts).select(pl.col(column).unique().sort()).collect()[column].to_list()
+
+        return self._retried(lambda parts: values(parts) if parts else [])
+
     def newest_ns(self) -> int:
         """Return when the newest row was recorded, nanoseconds since 1970; 0 without a row."""
 
@@ -248,8 +256,8 @@ class PartTable:
             return to_polars(self._schema.empty_table()).select(wanted)
         scan = self._scan(parts)
         rows = (scan if where is None else scan.filter(where)).select({*wanted, "recorded_ns"}).collect()
-        newest = rows.sort("recorded_ns").unique(self._key, keep="last", maintain_order=True).sort(self._key)
-        return newest.select(wanted)
+        ordered = rows.sort(*self._key, "recorded_ns")
+        return ordered.unique(self._key, keep="last", maintain_order=True).select(wanted)
 
 
 def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:

@@ -165,27 +165,39 @@ class Tables:
         since = pl.from_epoch("recorded_ns", time_unit="ns").dt.replace_time_zone("UTC").alias("since")
         return found.join(listed, on="clip").select(*columns, since).sort("clip")
 
-    def current_rows(self) -> pl.DataFrame:
+    def current_rows(self, where: pl.Expr | None = None) -> pl.DataFrame:
         """Return the newest feature rows of the manifest's clips, made from the source as it was last decoded.
 
         The MOS is the manifest's: it may have been corrected since the row was measured. Of two clips of the same
         content, as when a file was renamed, the one whose file is there counts.
 
+        Args:
+            where: a condition on the CRF, for only some of the rows; whole sweeps of many clips take much memory.
+
         Raises:
             NotMaterialized: nothing was ingested yet.
         """
-        references = self.references.read().filter(pl.col("quarantine_reason").is_null())
-        decoded = references.select("clip", "src_sha256")
-        rows = self.feature_rows.read().join(decoded, on=["clip", "src_sha256"], how="semi")
+        references = self.references.read(columns=["src_sha256", "quarantine_reason"])
+        decoded = references.filter(pl.col("quarantine_reason").is_null()).select("clip", "src_sha256")
+        rows = self.feature_rows.read(where).join(decoded, on=["clip", "src_sha256"], how="semi", maintain_order="left")
         clips = self.listed_clips().select("clip", pl.col("size_bytes").is_null().alias("gone"), nr_mos="mos")
-        current = rows.drop("nr_mos").join(clips, on="clip").sort("gone", *FEATURE_ROWS_KEY)
-        one_each = current.unique(["src_sha256", *FEATURE_ROWS_KEY[1:]], keep="first", maintain_order=True)
-        return one_each.select(rows.columns).sort(FEATURE_ROWS_KEY)
+        current = rows.drop("nr_mos").join(clips, on="clip", maintain_order="left")
+        # Only what tells rows apart is sorted, not whole rows.
+        content = ("src_sha256", *FEATURE_ROWS_KEY[1:])
+        places = current.select("gone", *content).with_row_index("place").sort("gone", "place")
+        one_each = places.unique(content, keep="first", maintain_order=True)["place"].sort()
+        return current[one_each].select(rows.columns)
 
     def rows_to_publish(self) -> pl.DataFrame:
-        """Return the current feature rows with the dataset of their clip, as the column ``dataset``.
+        """Return the current feature rows with the dataset of their clip, as the column ``dataset``, CRF by CRF.
 
         Raises:
             NotMaterialized: nothing was ingested yet.
         """
-        return self.current_rows().join(self.listed_clips().select("clip", "dataset"), on="clip", maintain_order="left")
+        datasets = self.listed_clips().select("clip", "dataset")
+        # Each step of the way holds all that it is given a second time, so each is given the rows of one CRF.
+        parts = [
+            self.current_rows(pl.col("crf") == crf).join(datasets, on="clip", maintain_order="left")
+            for crf in self.feature_rows.distinct("crf")
+        ]
+        return pl.concat(parts) if parts else self.current_rows().join(datasets, on="clip")

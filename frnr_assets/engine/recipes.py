@@ -29,12 +29,15 @@ def commands_of(
         rules: which files may be sources.
         sample_clip_seconds: how much of a clip is encoded and scored, its centre; 0 for all.
     """
-    usable = references.filter(pl.col("quarantine_reason").is_null()).join(rows, on="clip", how="semi")
+    is_usable = pl.col("quarantine_reason").is_null() & pl.col("clip").is_in(rows["clip"].unique().implode())
+    usable = references.filter(is_usable)
     if usable.is_empty():
         return []
     # One without damage, if there is any: it is measured as nearly all are.
-    reference = usable.sort(pl.col("decode_errors").list.len().fill_null(0), "clip").row(0, named=True)
-    of_clip = rows.filter(pl.col("clip") == reference["clip"]).sort("encoder", "preset", "crf")
+    damage = usable.select("clip", errors=pl.col("decode_errors").list.len().fill_null(0))
+    clip = damage.sort("errors", "clip")["clip"][0]
+    reference = usable.row(by_predicate=pl.col("clip") == clip, named=True)
+    of_clip = rows.filter(pl.col("clip") == clip).sort("encoder", "preset", "crf")
     recipes = of_clip.unique(("encoder", "preset", "extra_params"), keep="first", maintain_order=True)
     encodes = [
         (EncodeSettings(ENCODERS[encoder], preset, tuple(params), sample_clip_seconds), crf)
