@@ -2,59 +2,61 @@
 
 import argparse
 import json
-import os
-import platform
 import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bench.batch import batch_figures, make_clips, memory_figures
-from bench.ingestion import ingestion_figures
+from bench.batch import batch_figures
+from bench.fabricate import FULL_SIZE
+from bench.instance import instance_figures
 from bench.measure import Figure
-from bench.report import report_figures
-from frnr_assets.media.ffmpeg import FFmpeg
-from frnr_assets.media.process import ToolRunner
-from frnr_assets.media.toolchain import open_ffmpeg
+from bench.memory import memory_figures
+from bench.page import Part, machine, table, write_json, write_page
+from bench.recording import full_recording_figures, recording_figures
+from bench.stage import Stage
+from bench.tables import tables_figures
 
-PARTS = ("batch", "memory", "ingestion", "report")
+# In the order in which they are measured: what is recorded is slower once somebody has looked at the instance.
+PARTS: Mapping[str, Callable[[Stage], Iterator[Figure]]] = {
+    "batch": batch_figures,
+    "memory": memory_figures,
+    "recording": recording_figures,
+    "tables": tables_figures,
+    "instance": instance_figures,
+    "full-recording": full_recording_figures,
+}
 
 
 def main() -> None:
     """Run the parts that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=PARTS, default=PARTS, help="(default: all of them)")
-    parser.add_argument("--clips", type=Path, help="folder of clips (default: clips made for the purpose)")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)} (default: all of them)")
+    parser.add_argument("--clips", type=Path, help="folder of clips for batch (default: clips made for the purpose)")
+    parser.add_argument("--size", type=int, default=FULL_SIZE, help="clips of the fabricated dataset (%(default)s)")
     parser.add_argument("--output", type=Path, default=Path("bench.json"), help="(default: %(default)s)")
+    parser.add_argument("--page", type=Path, help="measure nothing; put the table of the output into this page")
     arguments = parser.parse_args()
-    runner = ToolRunner()
-    ffmpeg = open_ffmpeg(None, runner)
+    if arguments.page:
+        try:
+            write_page(arguments.page, json.loads(arguments.output.read_text()))
+        except (OSError, ValueError) as error:
+            parser.error(str(error))
+        return
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     with tempfile.TemporaryDirectory(prefix="frnr-bench-") as name:
-        figures = list(_figures(Path(name), arguments.parts, arguments.clips, ffmpeg, runner))
-    machine = {
-        "cores": len(os.sched_getaffinity(0)),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-    }
-    print(f"{machine['cores']} cores, {machine['machine']}, Python {machine['python']}, {ffmpeg.version}\n")
-    for figure in figures:
-        print(f"{figure.name:<62} {figure.value:>10.3f} {figure.unit:<6} {figure.target}")
-    report = {"machine": machine, "ffmpeg": ffmpeg.version, "figures": [asdict(figure) for figure in figures]}
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
-
-
-def _figures(
-    folder: Path, parts: list[str], clips_folder: Path | None, ffmpeg: FFmpeg, runner: ToolRunner
-) -> Iterator[Figure]:
-    if "batch" in parts:
-        clips = sorted(clips_folder.absolute().glob("*.*4")) if clips_folder else make_clips(folder, ffmpeg, runner)
-        yield from batch_figures(folder, clips, ffmpeg)
-    if "memory" in parts:
-        yield from memory_figures(folder, ffmpeg, runner)
-    if "ingestion" in parts:
-        yield from ingestion_figures(folder)
-    if "report" in parts:
-        yield from report_figures(folder)
+        stage = Stage(Path(name), arguments.size, arguments.clips)
+        measured_on = machine(stage.ffmpeg.version)
+        parts = []
+        for part in arguments.parts or PARTS:
+            started = time.monotonic()
+            figures = list(PARTS[part](stage))
+            parts.append(Part(part, time.monotonic() - started, figures))
+            # Each part is worth having when a later one breaks.
+            write_json(arguments.output, measured_on, parts)
+            print(f"{part}: {parts[-1].seconds:.0f} s", flush=True)
+    print("\n" + table(json.loads(arguments.output.read_text())))
 
 
 if __name__ == "__main__":

@@ -1,169 +1,136 @@
-"""The cost of a batch: a Dagster run over a batch of clips, against the bare ffmpeg commands for the same cells."""
+"""The cost of a batch: a Dagster run over clips, against the bare commands and the plain recipe for the same cells."""
 
 import json
-import os
+import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import polars as pl
 
-from bench.measure import Figure, call, cpu_of, run_job, sampled
+from bench.commands import Facts, bare, differences, frugal, plain, side_by_side
+from bench.fabricate import configure
+from bench.measure import Figure, cpu_of, run_job, sampled
+from bench.stage import Stage
 from frnr_assets.automation import CELLS, INGEST, REFERENCES
 from frnr_assets.corpus.tables import Tables
-from frnr_assets.media.decode import decode_reference
-from frnr_assets.media.encode import EncodeSettings, encode_distortion, encode_memory_bytes
-from frnr_assets.media.encoders import LIBX264
-from frnr_assets.media.ffmpeg import FFmpeg, run_ffmpeg
-from frnr_assets.media.process import TimeLimits, ToolRunner
-from frnr_assets.media.score import score_distortions
-from frnr_assets.media.source import SourceRules, fingerprint
-from frnr_assets.media.vmaf import vmaf_settings
-from frnr_assets.media.vmaf_backends import score_memory_bytes
-from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_PRESET, DEFAULT_VMAF_MODEL
+from frnr_assets.media.machine import usable_cores
+from frnr_assets.partitions import CLIP
+from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP
 
 CLIPS = 12
-FRAME_SIZES = ((960, 540), (1920, 1080), (3840, 2160))
-SCENES = (
-    "mandelbrot=size=480x270:rate=30:start_scale={scale}",
-    "testsrc2=size=480x270:rate=30,rotate=t*{scale}",
-    "gradients=size=480x270:rate=30:seed={index}:speed=0.02",
+# 5 to 8 seconds, as uploads to KonViD-150k have, in its most frequent size.
+_SIZE, _RATE, _SECONDS = "960x540", 25, (5, 8)
+_SCENES = (
+    "mandelbrot=size={size}:rate={rate}:start_scale={scale}",
+    "testsrc2=size={size}:rate={rate},rotate=t*{scale}",
+    "gradients=size={size}:rate={rate}:seed={index}:speed=0.02",
 )
+_SAMPLE_S = 0.1
 
 
-def make_clips(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> list[Path]:
-    """Make clips of different scenes and lengths, 3 to 5 seconds of 480 x 270."""
-    clips = folder / "clips"
-    clips.mkdir()
-    for index in range(CLIPS):
-        scene = SCENES[index % len(SCENES)].format(index=index, scale=0.2 + 0.1 * index)
-        graph = f"{scene},trim=end_frame={90 + 5 * index},noise=alls=10:allf=t[v]"
-        encode = ("-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "veryfast", "-crf", "27", f"clip{index:02}.mp4")
-        args = ["-filter_complex", graph, "-map", "[v]", *encode]
-        run_ffmpeg(ffmpeg, args, f"making clip {index}", runner=runner, cwd=clips, timeout_s=600)
-    return sorted(clips.iterdir())
-
-
-def batch_figures(folder: Path, clips: Sequence[Path], ffmpeg: FFmpeg) -> Iterator[Figure]:
-    """Measure one batch with the whole sweep, through Dagster and bare, turn about."""
-    project = folder / "project"
-    project.mkdir()
-    (project / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-    (project / "manifest.jsonl").write_text("".join(json.dumps({"src": str(clip)}) + "\n" for clip in clips))
-    dataset = f'[[datasets]]\nname = "bench"\nmanifest = "manifest.jsonl"\nclips_root = "{clips[0].parent}"\n'
-    (project / "frnr.toml").write_text(dataset)
-    start_up = cpu_of(lambda: run_job(project, INGEST))
-    with dg.DagsterInstance.from_config(str(project)) as instance:
-        keys = list(instance.get_dynamic_partitions("clip"))
-    run_job(project, REFERENCES, keys[0], keys[-1])
-    first, last = f"{keys[0]}|{DEFAULT_CRF_SWEEP[0]}", f"{keys[-1]}|{DEFAULT_CRF_SWEEP[-1]}"
-    with sampled(project / "data" / "scratch") as peaks:
-        whole = cpu_of(lambda: run_job(project, CELLS, first, last))
-    seconds = step_seconds(project)
-    bare = cpu_of(lambda: bare_commands(project, folder / "bare", clips, ffmpeg))
-    rows = Tables(project / "data").feature_rows.read()
-    cells = len(rows)
-    raw_bytes = sum(row["frames"] * row["width"] * row["height"] * 3 // 2 for row in rows.filter(crf=18).to_dicts())
-    cores = len(os.sched_getaffinity(0))
-    yield Figure("cells", cells, "")
-    yield Figure("CPU of the bare commands", bare, "s")
-    yield Figure("CPU of the Dagster run, start-up included", whole, "s")
-    yield Figure("CPU of start-up", start_up, "s")
-    yield Figure("CPU of the run / CPU of the bare commands", whole / bare, "", "at most 1.08")
-    yield Figure("... start-up left out", (whole - start_up) / bare, "")
-    yield Figure("cores busy, from first cell to last", (whole - start_up) / (seconds * cores), "", "at least 0.90")
-    yield Figure("rows per second", cells / seconds, "1/s")
-    yield Figure("peak scratch", peaks["scratch"] / 2**20, "MiB")
-    yield Figure("peak scratch / raw YUV of the clips", peaks["scratch"] / raw_bytes, "", "grainy clips")
-    yield Figure("peak resident memory of the run and its tools", peaks["memory"] / 2**20, "MiB")
-
-
-def bare_commands(project: Path, folder: Path, clips: Sequence[Path], ffmpeg: FFmpeg) -> None:
-    """Run, one after the other, decode + encode for each cell and one scoring for each clip, as a person would."""
-    references = {row["src"]: row for row in Tables(project / "data").references.read().to_dicts()}
+def make_clips(stage: Stage, number: int = CLIPS, size: str = _SIZE, seconds: Sequence[float] = _SECONDS) -> list[Path]:
+    """Make clips of different scenes and lengths, with some grain, encoded as uploads are."""
+    folder = stage.folder / "uploads"
     folder.mkdir()
-    start = [str(ffmpeg.path), "-v", "error", "-nostdin", "-y"]
-    for clip in clips:
-        facts = references[str(clip)]
-        leg = f"{facts['working_filters']},settb={facts['rate_den']}/{facts['rate_num']},setpts=N"
-        source = ("-threads", "1", "-noautorotate", "-i", str(clip))
-        for crf in DEFAULT_CRF_SWEEP:
-            timing = ("-fps_mode", "passthrough", "-enc_time_base", f"{facts['rate_den']}:{facts['rate_num']}")
-            encoder = ("-c:v", "libx264", "-preset", DEFAULT_PRESET, "-crf", str(crf), "-threads", "1")
-            call([*start, *source, "-map", "0:V:0", "-vf", leg, *timing, *encoder, f"{crf}.mp4"], folder)
-        inputs = [arg for crf in DEFAULT_CRF_SWEEP for arg in ("-threads", "1", "-i", f"{crf}.mp4")]
-        count = len(DEFAULT_CRF_SWEEP)
-        graph = f"[{count}:V:0]{leg},split={count}" + "".join(f"[r{i}]" for i in range(count))
-        for i in range(count):
-            model = f"libvmaf=model=version={DEFAULT_VMAF_MODEL}:log_fmt=json:log_path={i}.json"
-            graph += f";[{i}:V:0]{leg}[d{i}];[d{i}][r{i}]{model}[o{i}]"
-        outputs = [arg for i in range(count) for arg in ("-map", f"[o{i}]", "-f", "null", "-")]
-        call([*start, "-filter_complex_threads", "1", *inputs, *source, "-filter_complex", graph, *outputs], folder)
+    shortest, longest = (round(bound * _RATE) for bound in seconds)
+    for index in range(number):
+        scene = _SCENES[index % len(_SCENES)].format(size=size, rate=_RATE, index=index, scale=0.2 + 0.1 * index)
+        frames = shortest + (longest - shortest) * index // max(1, number - 1)
+        graph = f"{scene},trim=end_frame={frames},noise=alls=6:allf=t[v]"
+        stage.make_clip(folder / f"clip{index:02}.mp4", graph, "-preset", "veryfast", "-crf", "27")
+    return sorted(folder.iterdir())
 
 
-def memory_figures(folder: Path, ffmpeg: FFmpeg, runner: ToolRunner) -> Iterator[Figure]:
-    """Measure the peak resident memory of the two kinds of work by frame size, beside what the pool reckons with."""
-    settings, vmaf, limits = EncodeSettings(LIBX264, DEFAULT_PRESET), vmaf_settings(), TimeLimits()
-    for width, height in FRAME_SIZES:
-        scratch = folder / f"memory{height}"
-        scratch.mkdir()
-        scene = f"testsrc2=size={width}x{height}:rate=30,trim=end_frame=60[v]"
-        upload = ("-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "30", "clip.mp4")
-        args = ["-filter_complex", scene, "-map", "[v]", *upload]
-        run_ffmpeg(ffmpeg, args, "making a clip", runner=runner, cwd=scratch, timeout_s=600)
-        clip = scratch / "clip.mp4"
-        reference = decode_reference(
-            clip,
-            fingerprint(clip, SourceRules()),
-            ffmpeg=ffmpeg,
-            encoder=LIBX264,
-            runner=runner,
-            limits=limits,
-            rules=SourceRules(),
-            scratch=scratch,
-        )
-        frame_bytes = reference.working.frame_bytes
-        with sampled(scratch) as peaks:
-            encode = encode_distortion(
-                clip,
-                reference,
-                28,
-                settings=settings,
-                ffmpeg=ffmpeg,
-                runner=runner,
-                limits=limits,
-                rules=SourceRules(),
-                scratch=scratch,
-            )
-        yield from _beside(f"an encode, {height}p", peaks["memory"], encode_memory_bytes(frame_bytes, DEFAULT_PRESET))
-        for cells in (1, len(DEFAULT_CRF_SWEEP)):
-            logs = scratch / f"score{cells}"
-            logs.mkdir()
-            with sampled(scratch) as peaks:
-                score_distortions(
-                    clip,
-                    reference,
-                    [encode.path] * cells,
-                    vmaf=vmaf,
-                    ffmpeg=ffmpeg,
-                    runner=runner,
-                    limits=limits,
-                    rules=SourceRules(),
-                    scratch=logs,
-                )
-            what = f"scoring {cells} at once, {height}p"
-            yield from _beside(what, peaks["memory"], score_memory_bytes(frame_bytes, cells, vmaf))
+def batch_figures(stage: Stage, clips: Sequence[Path] | None = None) -> Iterator[Figure]:
+    """Measure one batch with the whole sweep, between two halves of the bare commands."""
+    chosen = clips or (sorted(stage.uploads.absolute().glob("*.*4")) if stage.uploads else make_clips(stage))
+    project = _project(stage.folder / "batch", chosen)
+    ingesting_s, _ = cpu_of(lambda: run_job(project, INGEST))
+    with dg.DagsterInstance.from_config(str(project)) as instance:
+        keys = list(instance.get_dynamic_partitions(CLIP))
+    decoding_s, _ = cpu_of(lambda: run_job(project, REFERENCES, keys[0], keys[-1]))
+    references = Tables(project / "data").references.read().filter(pl.col("quarantine_reason").is_null()).to_dicts()
+    cores, ffmpeg = usable_cores(), str(stage.ffmpeg.path)
+    by_hand = partial(side_by_side, bare, ffmpeg, cores=cores)
+    halves = references[::2], references[1::2]
+    bare_s, _ = cpu_of(lambda: by_hand(clips=halves[0], folder=stage.folder / "bare"))
+    with sampled(project / "data" / "scratch", every_s=_SAMPLE_S) as peaks:
+        first, last = f"{keys[0]}|{DEFAULT_CRF_SWEEP[0]}", f"{keys[-1]}|{DEFAULT_CRF_SWEEP[-1]}"
+        whole_s, used = cpu_of(lambda: run_job(project, CELLS, first, last))
+    other_half_s, _ = cpu_of(lambda: by_hand(clips=halves[1], folder=stage.folder / "bare"))
+    bare_s += other_half_s
+    rows = Tables(project / "data").feature_rows.read()
+    step_from, step_to = _step(project)
+    step_s = step_to - step_from
+    # Planning, before the step, has one thread: it used no more CPU time than it lasted.
+    outside_s = used.told["before_cpu_s"] + step_from - used.told["started"]
+    yield Figure("cells in the batch", len(rows))
+    yield Figure("CPU of the bare commands, an encode and a score for each cell", bare_s, "s")
+    yield Figure("CPU of the run / of the bare commands", whole_s / bare_s, at_most=1.05, remark="start-up included")
+    yield Figure("... with ingestion and decoding in runs of their own", (whole_s + ingesting_s + decoding_s) / bare_s)
+    busy = (whole_s - outside_s) / (step_s * cores)
+    yield Figure("cores busy, from first cell to last", busy, at_least=0.95, remark=f"{cores} cores; a lower bound")
+    yield Figure("rows per second", len(rows) / step_s, "1/s")
+    raw_bytes = sum(facts["frames"] * facts["width"] * facts["height"] * 3 / 2 for facts in references)
+    yield Figure("peak scratch / raw YUV of the clips", peaks["scratch"] / raw_bytes, at_most=0.05)
+    yield Figure("peak memory of the run and its tools", peaks["memory"] / 2**20, "MiB")
+    # Each scene once, and short and long ones.
+    few = references[:: max(1, len(references) // 3)]
+    yield from _frugal(stage, few, whole_s / _work(references))
+    yield from _plain(stage, few, rows, step_s / _work(references))
 
 
-def _beside(what: str, used_bytes: float, reckoned_bytes: int) -> Iterator[Figure]:
-    yield Figure(f"memory of {what}", used_bytes / 2**20, "MiB")
-    yield Figure("... / what the pool reckons with", used_bytes / reckoned_bytes, "", "under 1")
+def _project(project: Path, clips: Sequence[Path]) -> Path:
+    project.mkdir()
+    (project / "manifest.jsonl").write_text("".join(json.dumps({"src": str(clip)}) + "\n" for clip in clips))
+    configure(project, "manifest.jsonl", clips[0].parent)
+    return project
 
 
-def step_seconds(project: Path) -> float:
-    """Return the wall-clock seconds of the newest run's step."""
+def _work(clips: Sequence[Facts]) -> float:
+    """Return the pixels of some clips, all frames together: what encodes and scores take their time for."""
+    return float(sum(facts["frames"] * facts["width"] * facts["height"] for facts in clips))
+
+
+def _frugal(stage: Stage, clips: Sequence[Facts], run_cpu_s: float) -> Iterator[Figure]:
+    ffmpeg = str(stage.ffmpeg.path)
+    frugal_s, _ = cpu_of(lambda: side_by_side(frugal, ffmpeg, clips, stage.folder / "frugal", usable_cores()))
+    remark = f"one decode for five encodes, one for five scores; {len(clips)} of the clips"
+    yield Figure("CPU of the run / of the most frugal commands", run_cpu_s * _work(clips) / frugal_s, remark=remark)
+
+
+def _plain(stage: Stage, clips: Sequence[Facts], rows: pl.DataFrame, run_s: float) -> Iterator[Figure]:
+    ffmpeg, cores = str(stage.ffmpeg.path), usable_cores()
+    started = time.monotonic()
+    side_by_side(partial(plain, cores=cores), ffmpeg, clips, stage.folder / "plain", 1)
+    plain_s = time.monotonic() - started
+    speed = plain_s / (run_s * _work(clips))
+    remark = f"encoder threads as ffmpeg chooses, {cores} scorer threads; {len(clips)} of the clips"
+    yield Figure("rows per second / of the plain recipe", speed, at_least=1.5, remark=remark)
+    yield from _differences("threads as ffmpeg chooses", stage.folder / "plain", clips, rows)
+    one_thread = partial(plain, cores=cores, encoder_threads=1)
+    side_by_side(one_thread, ffmpeg, clips[:1], stage.folder / "plain1", 1)
+    yield from _differences("one encoder thread", stage.folder / "plain1", clips[:1], rows)
+
+
+def _differences(what: str, folder: Path, clips: Sequence[Facts], rows: pl.DataFrame) -> Iterator[Figure]:
+    found = [differences(folder / facts["clip"], _of_clip(rows, facts["clip"])) for facts in clips]
+    yield Figure(f"largest difference of VMAF from the plain recipe, {what}", max(vmaf for vmaf, _ in found))
+    yield Figure(f"... of a feature's mean, {what}", max(feature for _, feature in found))
+
+
+def _of_clip(rows: pl.DataFrame, clip: str) -> list[dict[str, Any]]:
+    return rows.filter(pl.col("clip") == clip).to_dicts()
+
+
+def _step(project: Path) -> tuple[float, float]:
+    """Return when the newest run's step started and ended, in seconds since 1970."""
     with dg.DagsterInstance.from_config(str(project)) as instance:
         (run,) = instance.get_runs(limit=1)
         (statistics,) = instance.get_run_step_stats(run.run_id)
     if statistics.start_time is None or statistics.end_time is None:
         raise RuntimeError("the run has no finished step")
-    return statistics.end_time - statistics.start_time
+    return statistics.start_time, statistics.end_time

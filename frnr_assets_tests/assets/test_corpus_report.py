@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from bench.report import fabricate_corpus
+from bench.fabricate import fabricate_corpus
 from frnr_assets.assets.corpus_report import CORPUS_REPORT
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.definitions import build_definitions

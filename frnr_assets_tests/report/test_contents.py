@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from bench.report import fabricated_rows
+from bench.fabricate import fabricated_rows
 from frnr_assets.corpus.schema import FEATURE_MEANS
 from frnr_assets.report.contents import report_of
 from frnr_assets.report.parts import Report, Section

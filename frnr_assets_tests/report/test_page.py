@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from bench.report import fabricate_corpus
+from bench.fabricate import fabricate_corpus
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.report.contents import MOST_SHOWN_CLIPS, report_of
 from frnr_assets.report.make import UnknownClips, make_report
