@@ -17,9 +17,8 @@ from frnr_assets.automation import block_tags
 from frnr_assets.partitions import CLIP, cell_partitions, register_clips
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, DEFAULT_CRF_SWEEP
 
-CLIPS = 20
+MOST_CLIPS = 20
 _MOST_MS = 20
-_EMPTY_STORAGES = ("SQLite", "PostgreSQL")
 # Dagster's own switch: one planned event for all partitions of an asset in a run.
 _ONE_PLANNED = {"DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1"}
 _TELEMETRY = "telemetry: {enabled: false}\n"
@@ -30,7 +29,7 @@ def recording_figures(stage: Stage) -> Iterator[Figure]:
     project = stage.folder / "recording"
     project.mkdir()
     (project / "dagster.yaml").write_text(_TELEMETRY)
-    yield from _figures(project, "SQLite, empty")
+    yield from _figures(project, "SQLite, empty", stage.size)
     programs = server_programs()
     if programs is None:
         yield Figure("a cell in Dagster's records, PostgreSQL", None, remark="no PostgreSQL server")
@@ -39,20 +38,21 @@ def recording_figures(stage: Stage) -> Iterator[Figure]:
     on_server.mkdir()
     with server(stage.folder / "postgres", programs) as configuration:
         (on_server / "dagster.yaml").write_text(_TELEMETRY + configuration)
-        yield from _figures(on_server, "PostgreSQL, empty")
+        yield from _figures(on_server, "PostgreSQL, empty", stage.size)
 
 
 def full_recording_figures(stage: Stage) -> Iterator[Figure]:
     """Measure them on an instance that has the records of all clips, after somebody has looked at the asset's page."""
-    yield from _figures(stage.recorded, "SQLite, full")
+    yield from _figures(stage.recorded, "SQLite, full", stage.size)
 
 
-def _figures(project: Path, storage: str) -> Iterator[Figure]:
-    told = run_module("bench.recording", str(project)).told
+def _figures(project: Path, storage: str, size: int) -> Iterator[Figure]:
+    clips = str(min(MOST_CLIPS, size))
+    told = run_module("bench.recording", str(project), clips).told
     whole = told["planned_ms"] + told["done_ms"]
     parts = f"planned {told['planned_ms']:.1f}, done {told['done_ms']:.1f}"
     yield Figure(f"a cell in Dagster's records, {storage}", whole, "ms", at_most=_MOST_MS, remark=parts)
-    lean = run_module("bench.recording", str(project), **_ONE_PLANNED).told
+    lean = run_module("bench.recording", str(project), clips, **_ONE_PLANNED).told
     whole = lean["planned_ms"] + lean["done_ms"]
     remark = "not what the platform does: cells that fail would look missing"
     yield Figure("... if one planned event were enough for a run", whole, "ms", remark=remark)
@@ -92,14 +92,14 @@ def _assets(done_s: list[float]) -> dg.Definitions:
     return dg.Definitions(assets=[cells], jobs=[dg.define_asset_job("record")], executor=dg.in_process_executor)
 
 
-def main(project: str) -> None:
+def main(project: str, number: str) -> None:
     """Be the process that measures."""
     done_s: list[float] = []
     quiet = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
     with dg.DagsterInstance.from_config(project) as instance:
         if not instance.get_dynamic_partitions(CLIP):
-            register_clips(instance, [f"{index:010}" for index in range(CLIPS)])
-        clips = instance.get_dynamic_partitions(CLIP)[:CLIPS]
+            register_clips(instance, [f"{index:010}" for index in range(int(number))])
+        clips = instance.get_dynamic_partitions(CLIP)[: int(number)]
         cells = len(clips) * len(DEFAULT_CRF_SWEEP)
         job = _assets(done_s).resolve_job_def("record")
         tags = block_tags(clips[0], clips[-1], DEFAULT_CRF_SWEEP)
