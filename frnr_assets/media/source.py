@@ -150,7 +150,7 @@ class Fingerprint:
 
     def is_of(self, found: os.stat_result) -> bool:
         """Tell whether it is of the file that the system says this of."""
-        same_file = self.file_state in {None, _file_state(found)}
+        same_file = self.file_state is None or _on_any_machine(self.file_state) == _on_any_machine(_file_state(found))
         return same_file and (found.st_size, found.st_mtime_ns) == (self.size_bytes, self.mtime_ns)
 
 
@@ -227,6 +227,11 @@ def _refuse_other_containers(descriptor: int, rules: SourceRules) -> None:
 
 def _file_state(found: os.stat_result) -> str:
     return f"{found.st_dev}:{found.st_ino}:{found.st_ctime_ns}"
+
+
+def _on_any_machine(file_state: str) -> str:
+    """Return what machines that share a file system agree on: each has a number of its own for the device."""
+    return file_state.partition(":")[2]
 
 
 def _unreadable(error: OSError) -> ToolFailed:

@@ -170,3 +170,13 @@ def test_errors_that_the_decode_did_not_have_are_not_accepted_in_an_encode(
     reference = replace(decode(damaged, ACCEPTING), decode_errors=("another error",))
     with pytest.raises(ToolFailed, match="error while decoding MB"):
         encode(damaged, reference, 28, ACCEPTING)
+
+
+def test_a_file_is_the_same_on_a_machine_that_numbers_its_file_systems_otherwise(tmp_path: Path) -> None:
+    source = tmp_path / "clip.mp4"
+    source.write_bytes(b"\0\0\0\x18ftypisom")
+    found = fingerprint(source, RULES)
+    assert found.file_state is not None
+    device, _, rest = found.file_state.partition(":")
+    assert replace(found, file_state=f"{int(device) + 1}:{rest}").still_holds(source)
+    assert not replace(found, file_state=f"{device}:1{rest}").still_holds(source)
