@@ -12,7 +12,6 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +23,7 @@ from frnr_assets.engine.encodes import sha256_of
 from frnr_assets.engine.outcomes import CellDone, CellOutcome, Clip, ReferenceDone, ReferenceFailed
 from frnr_assets.engine.scratch import scratch_folder
 from frnr_assets.engine.stepwise import Runners, Stepwise
-from frnr_assets.engine.workshop import local_pool, open_engine
+from frnr_assets.engine.workshop import compute_on, open_engine
 from frnr_assets.media.process import ToolError
 from frnr_assets.media.source import SourceRules
 from frnr_assets.media.steps import NrSourceGeometry, Runner, build_decode_command, probe_geometry
@@ -226,7 +225,7 @@ class NrToFrAdapter:
 
     def _run_engine(self, nr_rows: Iterable[NrInputRow]) -> Iterator[dict[str, Any]]:
         options = self.options
-        compute = partial(local_pool, cores=options.cores, memory_gib=options.memory_gib)
+        compute = compute_on(cores=options.cores, memory_gib=options.memory_gib)
         with scratch_folder(self.scratch_dir.absolute()) as folder:
             tables = Tables(folder, encode_dir=options.encode_dir)
             with open_engine(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from frnr_assets.cluster import require_distributed
 from frnr_assets.corpus.manifests.entries import base_folder, manifest_files
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.engine.workshop import memory_bytes
@@ -15,7 +16,7 @@ from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.ffmpeg import FFmpeg, require_encoder, require_vmaf_model
 from frnr_assets.media.machine import usable_cores
 from frnr_assets.media.process import ToolError, ToolRunner, without_network
-from frnr_assets.media.toolchain import open_ffmpeg
+from frnr_assets.media.toolchain import open_ffmpeg, open_toolchain
 from frnr_assets.media.vmaf import VmafModel, VmafTool
 from frnr_assets.media.vmaf_backends import open_tool
 from frnr_assets.settings import Settings
@@ -58,6 +59,7 @@ def examine(settings: Settings) -> Iterator[Diagnosis]:
     yield Diagnosis(
         "machine", f"{settings.cores or usable_cores()} cores, {memory_gib:.1f} GiB of memory to use", works=True
     )
+    yield from _cluster(settings)
     folders = {
         "data_root": settings.data_root.absolute(),
         "scratch_dir": settings.scratch_dir or SCRATCH_DIR.absolute(),
@@ -117,6 +119,31 @@ def _tool(tool: VmafTool, models: tuple[VmafModel, ...], runner: ToolRunner) -> 
         f"libvmaf {version}, {tool.path}; its fast code is wrong for some frame widths, so it is run "
         "without it, which is slower"
     )
+
+
+def _cluster(settings: Settings) -> Iterator[Diagnosis]:
+    if settings.scheduler is None:
+        return
+    try:
+        require_distributed()
+        # Only those who have a cluster have the package.
+        from frnr_assets.cluster.cluster import survey  # noqa: PLC0415
+
+        tools = settings.tools()
+        answers = survey(settings.scheduler, tools, open_toolchain(tools, ToolRunner(tools.process)))
+    except ToolError as error:
+        yield Diagnosis("scheduler", str(error), works=False)
+        return
+    refused = {address: why for address, why in answers.items() if isinstance(why, str)}
+    capacities = [capacity for capacity in answers.values() if not isinstance(capacity, str)]
+    cores = sum(capacity.cores for capacity in capacities)
+    memory_gib = sum(capacity.memory_bytes for capacity in capacities) / 2**30
+    usable = f"{settings.scheduler} answers; workers with the versions of this machine: {len(capacities)}"
+    found = f", with {cores} cores and {memory_gib:.1f} GiB of memory to use"
+    advice = f"; start some with `dask worker {settings.scheduler}`"
+    yield Diagnosis("scheduler", usable + (found if capacities else advice), works=bool(capacities))
+    for address, why in sorted(refused.items()):
+        yield Diagnosis(f"worker {address}", f"it is not used: {why}", works=False, needed=False)
 
 
 def _folder(name: str, folder: Path, *, needed: bool) -> Diagnosis:

@@ -4,7 +4,6 @@ import os
 import sys
 import uuid
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -23,7 +22,7 @@ from frnr_assets.engine.batch import Engine
 from frnr_assets.engine.clips import measure_clips
 from frnr_assets.engine.outcomes import CellDone, CellOutcome, CellQuarantined, Clip, ReferenceDone, ReferenceFailed
 from frnr_assets.engine.rows import current_identities
-from frnr_assets.engine.workshop import local_pool, open_engine
+from frnr_assets.engine.workshop import compute_on, open_engine
 from frnr_assets.media.sweep import CellFailed
 from frnr_assets.settings import Settings
 from frnr_assets.vocabulary import extra_columns
@@ -84,10 +83,8 @@ def extract(dataset: Dataset, output: Path, settings: Settings, *, retry_quarant
     # Whatever frnr.toml calls it, its clips are known by the same names.
     dataset = dataset.model_copy(update={"name": dataset.manifest.stem})
     tables = tables_of(dataset, settings)
-    tools, compute = (
-        settings.tools([dataset]),
-        partial(local_pool, cores=settings.cores, memory_gib=settings.memory_gib),
-    )
+    tools = settings.tools([dataset])
+    compute = compute_on(settings.scheduler, cores=settings.cores, memory_gib=settings.memory_gib)
     failed: list[dict[str, Any]] = []
     interrupted, set_aside = False, frozenset[str]()
     with locked(tables.root / ".extraction.lock", wait=False):

@@ -12,13 +12,13 @@ from pydantic import Field
 from frnr_assets.containers import CONTAINERS, Container
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.batch import Engine
-from frnr_assets.engine.workshop import local_pool, open_engine
+from frnr_assets.engine.workshop import compute_on, open_engine
 from frnr_assets.media.decode import KEPT_FILES, KeptFormat
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.pool import WorkPool
-from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError, ToolRunner
+from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError
 from frnr_assets.media.source import SourceRules
-from frnr_assets.media.toolchain import ToolSettings, encode_settings
+from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafSettings, vmaf_settings
 from frnr_assets.settings import Settings
 from frnr_assets.words import harmless_lines
@@ -153,14 +153,19 @@ class TablesResource(dg.ConfigurableResource["TablesResource"]):
 
 
 class ComputeResource(dg.ConfigurableResource["ComputeResource"]):
-    """The cores and the memory that a batch may use."""
+    """What works for a batch: cores and memory of this machine, or a Dask cluster."""
 
+    scheduler: str | None = Field(None, description="Address of a Dask scheduler; empty for this machine.")
     cores: int | None = Field(None, description="Pieces of work at once; empty for the cores this process may use.")
     memory_gib: float | None = Field(None, description="Memory for them in GiB; empty for 70 % of what is available.")
 
-    def open(self, runner: ToolRunner) -> AbstractContextManager[WorkPool]:
-        """Lend a pool of cores; whatever still runs on it at the end is killed."""
-        return local_pool(runner, cores=self.cores, memory_gib=self.memory_gib)
+    def open(self, tools: ToolSettings, toolchain: Toolchain) -> AbstractContextManager[WorkPool]:
+        """Lend a pool of cores; whatever still runs on it at the end is killed.
+
+        Raises:
+            ToolError: the scheduler does not answer, or the package for it is not installed.
+        """
+        return compute_on(self.scheduler, cores=self.cores, memory_gib=self.memory_gib)(tools, toolchain)
 
 
 @dataclass(frozen=True)
@@ -263,6 +268,6 @@ def resources_from(settings: Settings) -> dict[str, dg.ResourceDefinition]:
             keep_reference=settings.keep_reference,
             per_frame_scores=settings.per_frame_scores,
         ),
-        "compute": ComputeResource(cores=settings.cores, memory_gib=settings.memory_gib),
+        "compute": ComputeResource(scheduler=settings.scheduler, cores=settings.cores, memory_gib=settings.memory_gib),
     }
     return {name: dg.ResourceDefinition.hardcoded_resource(resource) for name, resource in configured.items()}

@@ -1,6 +1,7 @@
 """The configuration of one place: frnr.toml in the folder that everything is started in."""
 
 import math
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,8 @@ from frnr_assets.vocabulary import (
 )
 
 SETTINGS_FILE = "frnr.toml"
+
+_SCHEDULER = re.compile(r"(tcp|tls|ws|wss)://[A-Za-z0-9._-]+:\d{1,5}|(tcp|tls|ws|wss)://\[[0-9A-Fa-f:.]+\]:\d{1,5}")
 
 
 class SettingsError(ValueError):
@@ -132,6 +135,9 @@ class Settings(BaseModel):
     keep_versions: int = Field(KEEP_VERSIONS, ge=2, description="published versions that are kept, the newest")
 
     ffmpeg_path: Path | None = Field(None, description="an ffmpeg to use; default: the one that imageio-ffmpeg brings")
+    scheduler: str | None = Field(
+        None, description="a Dask scheduler whose workers do the work; default: this machine does it"
+    )
     cores: int | None = Field(None, ge=1, description="pieces of work at once; default: the cores this process may use")
     memory_gib: float | None = Field(
         None, gt=0, description="memory for them in GiB; default: 70 % of what is available"
@@ -145,6 +151,13 @@ class Settings(BaseModel):
     tool_open_files: int = Field(256, ge=64, description="files that a program may have open at once")
 
     automation: Automation = Field(Automation(), description="what happens without a hand")
+
+    @field_validator("scheduler")
+    @classmethod
+    def _is_address(cls, scheduler: str | None) -> str | None:
+        if scheduler is not None and not _SCHEDULER.fullmatch(scheduler):
+            raise ValueError(f"{scheduler!r} is no address of a Dask scheduler such as 'tcp://host:8786'")
+        return scheduler
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

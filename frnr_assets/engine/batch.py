@@ -1,8 +1,6 @@
 """Batches: references decoded and cells measured, each durable before it is reported."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +10,7 @@ from typing import Any
 from frnr_assets.corpus.places import look_at
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.engine.attempts import AttemptLog
+from frnr_assets.engine.decoding import decode_clip, decoded
 from frnr_assets.engine.encodes import EncodeShelf
 from frnr_assets.engine.outcomes import CellDone, CellOutcome, CellQuarantined, Clip, ReferenceDone, ReferenceFailed
 from frnr_assets.engine.reuse import RowsByIdentity, known_rows, of_clips
@@ -24,18 +23,16 @@ from frnr_assets.engine.rows import (
     frame_scores_row,
     is_current,
     quarantine_row,
-    reference_identity,
     reference_of,
-    reference_row,
     working_now,
 )
 from frnr_assets.engine.scratch import scratch_folder
-from frnr_assets.media.decode import KEPT_FILES, KeptFormat, decode_reference
+from frnr_assets.media.decode import KEPT_FILES, KeptFormat
 from frnr_assets.media.encode import Distortion, encode_memory_bytes
-from frnr_assets.media.pool import Step, Work, WorkPool
+from frnr_assets.media.pool import Work, WorkPool
 from frnr_assets.media.process import ToolFailed, disk_full
 from frnr_assets.media.reference import Reference
-from frnr_assets.media.source import ClipUnusable, Fingerprint, fingerprint
+from frnr_assets.media.source import ClipUnusable, fingerprint
 from frnr_assets.media.sweep import CellFailed, CellMeasured, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.vocabulary import DEFAULT_PRESET
@@ -93,8 +90,16 @@ class Engine:
         with self._scratch() as scratch:
             works = [
                 Work(
-                    task=partial(self._decode, clip, known.get(clip.key), scratch / str(index)),
-                    finish=_decoded,
+                    task=partial(
+                        decode_clip,
+                        clip,
+                        known.get(clip.key),
+                        self.toolchain,
+                        scratch / str(index),
+                        keep=self.keep_reference,
+                        kept=self._kept_reference(clip),
+                    ),
+                    finish=partial(decoded, clip),
                     rank=(index,),
                     memory_bytes=_DECODE_MEMORY_BYTES,
                 )
@@ -114,58 +119,6 @@ class Engine:
                     self.tables.references.append(changed)
                 attempts.worked(found.clip for found in done if found.outcome == "done")
                 yield from judged
-
-    def _decode(self, clip: Clip, known: Mapping[str, Any] | None, folder: Path) -> ReferenceDone | ReferenceFailed:
-        """Decode one clip, in a worker."""
-        toolchain = self.toolchain
-        found = None
-        try:
-            found = fingerprint(clip.src, toolchain.rules)
-            identity = reference_identity(found.sha256, toolchain)
-            kept = self._kept_reference(clip)
-            # Size and time are part of the row: they are what later runs compare first.
-            today = {
-                "src": str(clip.src),
-                "identity": identity,
-                "size_bytes": found.size_bytes,
-                "mtime_ns": found.mtime_ns,
-                "file_state": found.file_state,
-                "kept_path": None if kept is None else str(kept),
-            }
-            if known is not None and is_current(known, found.sha256, toolchain) and self._is_kept(kept, known):
-                return ReferenceDone({**known, **today}, reused=True)
-            folder.mkdir()
-            reference = decode_reference(
-                clip.src,
-                found,
-                ffmpeg=toolchain.ffmpeg,
-                encoder=toolchain.settings.encoder,
-                runner=toolchain.runner,
-                limits=toolchain.limits,
-                rules=toolchain.rules,
-                scratch=folder,
-                keep=self.keep_reference,
-            )
-            if kept is not None and self.keep_reference is not None:
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(folder / KEPT_FILES[self.keep_reference], kept)
-        except ClipUnusable as error:
-            return ReferenceDone(_unusable(clip, error, found, known, toolchain.conditions), reused=False)
-        except ToolFailed as error:
-            if error.disk_full:
-                raise disk_full(clip.src) from error
-            sha256 = None if found is None else found.sha256
-            return ReferenceFailed(clip.key, error.reason, error.detail, error.result is not None, sha256)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return ReferenceDone(reference_row(clip.key, clip.src, reference, toolchain, kept), reused=False)
-
-    def _is_kept(self, kept: Path | None, known: Mapping[str, Any]) -> bool:
-        """Tell whether the reference is kept as it is wanted: in the working format of this encoder."""
-        if kept is None:
-            return True
-        reference = reference_of(known)
-        return kept.exists() and reference.working == working_now(reference, self.toolchain)
 
     def _kept_reference(self, clip: Clip) -> Path | None:
         if self.keep_reference is None:
@@ -349,10 +302,6 @@ def _provenance(clip: Clip, shelved: Distortion | None) -> dict[str, Any]:
     }
 
 
-def _decoded(future: Future[ReferenceDone | ReferenceFailed]) -> Step[ReferenceDone | ReferenceFailed]:
-    return Step((future.result(),))
-
-
 def _judged(
     failed: ReferenceFailed, clip: Clip, attempts: AttemptLog, conditions: str
 ) -> ReferenceDone | ReferenceFailed:
@@ -373,24 +322,3 @@ def _judged(
         conditions=conditions,
     )
     return ReferenceDone(row, reused=False)
-
-
-def _unusable(
-    clip: Clip, error: ClipUnusable, found: Fingerprint | None, known: Mapping[str, Any] | None, conditions: str
-) -> dict[str, Any]:
-    """Return the quarantine of a clip, which counts the runs that tried this very file."""
-    state = found or look_at(clip.src)
-    file = {} if state is None else {"size_bytes": state.size_bytes, "mtime_ns": state.mtime_ns}
-    tried_before = known is not None and bool(file) and file.items() <= known.items()
-    attempts = 1 + ((known["attempts"] or 0) if known is not None and tried_before else 0)
-    sha256 = {"src_sha256": found.sha256} if found else {}
-    output = error.tool_output or None
-    return quarantine_row(
-        clip.key,
-        clip.src,
-        error.reason,
-        tool_output=output,
-        attempts=attempts,
-        file={**file, **sha256},
-        conditions=conditions,
-    )

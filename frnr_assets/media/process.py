@@ -146,6 +146,11 @@ class ToolFailed(ToolError):  # noqa: N818 - the name says what happened
         return self.result is not None and os.strerror(errno.ENOSPC) in self.result.stderr
 
     @property
+    def tool_ran(self) -> bool:
+        """Whether a program ran on what it was given and failed, rather than something around it."""
+        return self.result is not None and not self.disk_full
+
+    @property
     def blameless(self) -> bool:
         """Whether something else than the program's input is at fault: a full disk, or a kill from outside."""
         killed = self.result is not None and self.result.returncode in _KILLED and not self.timed_out

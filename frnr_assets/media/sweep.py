@@ -3,6 +3,7 @@
 import errno
 import shutil
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -114,7 +115,8 @@ def _tidied(batches: Iterator[tuple[CellOutcome, ...]], scratch: Path) -> Iterat
         yield outcomes
         for outcome in outcomes:
             if isinstance(outcome, CellMeasured) and outcome.distortion.path.is_relative_to(scratch):
-                shutil.rmtree(outcome.distortion.path.parent)
+                # With what an attempt has left that was given up; one may still write for a moment.
+                shutil.rmtree(outcome.distortion.path.parents[1], ignore_errors=True)
 
 
 @dataclass
@@ -196,14 +198,26 @@ class _Sweep:
             raise failure
         shutil.rmtree(self.scratch / f"crf{crf}", ignore_errors=True)
         if isinstance(failure, ToolFailed):
-            tool_ran = failure.result is not None and not failure.disk_full
-            return CellFailed(self.request.clip, crf, failure.reason, failure.detail, failure.disk_full, tool_ran)
+            return CellFailed(
+                self.request.clip, crf, failure.reason, failure.detail, failure.disk_full, failure.tool_ran
+            )
         disk_full = isinstance(failure, OSError) and failure.errno == errno.ENOSPC
         return CellFailed(self.request.clip, crf, str(failure), str(failure), disk_full)
 
 
-def _encode(request: SweepRequest, crf: int, toolchain: Toolchain, folder: Path) -> Distortion:
+def fresh_folder(place: Path) -> Path:
+    """Make a folder for one attempt at a piece of work: another, that was given up, may still work in its own.
+
+    Args:
+        place: where it is made; folders above it are made as well.
+    """
+    folder = place / uuid.uuid4().hex
     folder.mkdir(parents=True)
+    return folder
+
+
+def _encode(request: SweepRequest, crf: int, toolchain: Toolchain, place: Path) -> Distortion:
+    folder = fresh_folder(place)
     return encode_distortion(
         request.source,
         request.reference,
@@ -217,8 +231,8 @@ def _encode(request: SweepRequest, crf: int, toolchain: Toolchain, folder: Path)
     )
 
 
-def _score(request: SweepRequest, distortions: dict[int, Path], toolchain: Toolchain, folder: Path) -> list[Score]:
-    folder.mkdir(parents=True)
+def _score(request: SweepRequest, distortions: dict[int, Path], toolchain: Toolchain, place: Path) -> list[Score]:
+    folder = fresh_folder(place)
     try:
         return score_distortions(
             request.source,

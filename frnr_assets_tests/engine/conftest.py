@@ -8,7 +8,7 @@ import pytest
 
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.batch import Engine
-from frnr_assets.media.pool import WorkPool
+from frnr_assets.media.pool import LocalCrew, WorkPool
 from frnr_assets.media.toolchain import Toolchain
 
 MakeEngine = Callable[..., Engine]
@@ -23,7 +23,7 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def pool(executor: ThreadPoolExecutor) -> WorkPool:
     """Its own for every test: a batch that ends early stops its pool for good."""
-    return WorkPool(executor, cores=2, memory_bytes=1 << 30)
+    return WorkPool(LocalCrew(executor, cores=2, memory_bytes=1 << 30))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from frnr_assets.corpus.tables import Tables
 from frnr_assets.engine.attempts import MAX_ATTEMPTS, AttemptLog
 from frnr_assets.engine.batch import Engine
 from frnr_assets.engine.outcomes import Clip, ReferenceDone, ReferenceFailed
-from frnr_assets.media.pool import WorkPool
+from frnr_assets.media.pool import LocalCrew, WorkPool
 from frnr_assets.media.process import ToolRunner
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, wrap
@@ -90,7 +90,7 @@ class Stage:
 
     def _run(self, work: Callable[[Engine], Iterable[Any]]) -> list[Any]:
         with ThreadPoolExecutor(2) as executor:
-            pool = WorkPool(executor, cores=2, memory_bytes=1 << 30)
+            pool = WorkPool(LocalCrew(executor, cores=2, memory_bytes=1 << 30))
             return list(work(Engine(self.tables, replace(self.toolchain, runner=ToolRunner()), pool)))
 
 

@@ -22,7 +22,7 @@ from frnr_assets.engine.outcomes import CellDone, CellQuarantined, Clip, Referen
 from frnr_assets.engine.rows import current_identities
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import LIBX264
-from frnr_assets.media.pool import WorkPool
+from frnr_assets.media.pool import LocalCrew, WorkPool
 from frnr_assets.media.process import ToolResult, ToolRunner
 from frnr_assets.media.sweep import CellFailed
 from frnr_assets.media.toolchain import Toolchain
@@ -94,7 +94,7 @@ class Measured:
         shutil.copytree(self.engine.tables.root, folder)
         # Its own runner and pool: a batch that ends early calls them off for good.
         toolchain = replace(self.engine.toolchain, runner=ToolRunner())
-        pool = WorkPool(self.executor, cores=2, memory_bytes=1 << 30)
+        pool = WorkPool(LocalCrew(self.executor, cores=2, memory_bytes=1 << 30))
         return replace(self.engine, tables=Tables(folder), toolchain=toolchain, pool=pool)
 
 
@@ -108,7 +108,7 @@ def measured(
         Clip("plain", make_clip(folder / "plain.mp4"), 3.0123456789012345),
         Clip("odd", make_clip(folder / "odd é.mkv", odd, ("-c:v", "ffv1")), None),
     )
-    engine = Engine(Tables(folder / "data"), toolchain, WorkPool(executor, cores=2, memory_bytes=1 << 30))
+    engine = Engine(Tables(folder / "data"), toolchain, WorkPool(LocalCrew(executor, cores=2, memory_bytes=1 << 30)))
     references = _decode(engine, *clips)
     return Measured(engine, executor, clips, references, _done(_measure(engine, *clips)))
 
@@ -478,7 +478,7 @@ class TestScratch:
     def test_nothing_is_left_of_a_batch_that_was_called_off(self, measured: Measured, tmp_path: Path) -> None:
         engine = measured.copy(tmp_path / "data")
         with ThreadPoolExecutor(1) as executor:
-            engine = replace(engine, pool=WorkPool(executor, cores=1, memory_bytes=1 << 30))
+            engine = replace(engine, pool=WorkPool(LocalCrew(executor, cores=1, memory_bytes=1 << 30)))
             cells = engine.measure_cells({measured.clips[0]: (45, 48, 51), measured.clips[1]: (45,)}, run_id="run-2")
             first = next(iter(cells))
             assert isinstance(first, CellDone)
@@ -496,7 +496,7 @@ class TestScratch:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         with ThreadPoolExecutor(2) as executor:
-            engine = replace(engine, pool=WorkPool(executor, cores=2, memory_bytes=1 << 30))
+            engine = replace(engine, pool=WorkPool(LocalCrew(executor, cores=2, memory_bytes=1 << 30)))
             monkeypatch.setattr(PartTable, "append", full)
             with pytest.raises(OSError, match="No space left"):
                 _measure(engine, *measured.clips, crfs=(44, 45, 46, 47, 48))
@@ -505,9 +505,9 @@ class TestScratch:
     def test_encodes_of_a_clip_are_gone_when_the_next_one_comes(self, measured: Measured, tmp_path: Path) -> None:
         engine, clips = measured.copy(tmp_path / "data"), list[str]()
         with ThreadPoolExecutor(1) as executor:
-            engine = replace(engine, pool=WorkPool(executor, cores=1, memory_bytes=1 << 30))
+            engine = replace(engine, pool=WorkPool(LocalCrew(executor, cores=1, memory_bytes=1 << 30)))
             for cell in engine.measure_cells(dict.fromkeys(measured.clips, (48, 51)), run_id="run-2"):
-                kept = {path.parent.parent.name for path in engine.tables.scratch.rglob("distortion.mp4")}
+                kept = {path.parents[2].name for path in engine.tables.scratch.rglob("distortion.mp4")}
                 if clips and cell.clip != clips[-1]:
                     assert len(kept) == 1
                 clips.append(cell.clip)

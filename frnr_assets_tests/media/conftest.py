@@ -10,7 +10,7 @@ import pytest
 from frnr_assets.media.decode import decode_reference
 from frnr_assets.media.encode import encode_distortion
 from frnr_assets.media.ffmpeg import FFmpeg
-from frnr_assets.media.pool import WorkPool
+from frnr_assets.media.pool import LocalCrew, WorkPool
 from frnr_assets.media.reference import Reference
 from frnr_assets.media.source import SourceRules, fingerprint
 from frnr_assets.media.toolchain import Toolchain
@@ -65,7 +65,7 @@ def encode(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> En
 @pytest.fixture
 def pool() -> Iterator[WorkPool]:
     with ThreadPoolExecutor(2) as executor:
-        yield WorkPool(executor, cores=2, memory_bytes=POOL_MEMORY_BYTES)
+        yield WorkPool(LocalCrew(executor, cores=2, memory_bytes=POOL_MEMORY_BYTES))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from frnr_assets.media.pool import Step, Work, WorkPool
+from frnr_assets.media.pool import LocalCrew, Step, Work, WorkPool
 
 PATIENCE_S = 10.0
 BOUND = 100
@@ -18,7 +18,7 @@ BOUND = 100
 def pool_of(cores: int, memory_bytes: int = BOUND) -> Iterator[WorkPool]:
     # More threads than cores, so that only the pool's own bound can hold work back.
     with ThreadPoolExecutor(2 * cores + 2) as executor:
-        yield WorkPool(executor, cores=cores, memory_bytes=memory_bytes)
+        yield WorkPool(LocalCrew(executor, cores=cores, memory_bytes=memory_bytes))
 
 
 def value_of(future: Future[Any]) -> Step[str]:
@@ -86,7 +86,7 @@ class ByHand(Executor):
 def by_hand(works: tuple[Work[str], ...], cores: int) -> Iterator[ByHand]:
     """Run works on a pool of that many cores, until each was ended by hand."""
     executor = ByHand()
-    pool = WorkPool(executor, cores=cores, memory_bytes=BOUND)
+    pool = WorkPool(LocalCrew(executor, cores=cores, memory_bytes=BOUND))
     consumed: Future[int] = Future()
     # A daemon, so that a test that fails before all work was ended does not wait for the rest.
     consumer = threading.Thread(
@@ -261,7 +261,11 @@ def test_an_executor_that_goes_away_does_not_leave_the_consumer_waiting() -> Non
 
     def consume() -> None:
         try:
-            list(WorkPool(ShortLived(), cores=1, memory_bytes=BOUND).run([work("first"), work("second", rank=1)]))
+            list(
+                WorkPool(LocalCrew(ShortLived(), cores=1, memory_bytes=BOUND)).run(
+                    [work("first"), work("second", rank=1)]
+                )
+            )
         except RuntimeError as error:
             ended.set_result(error)
 
@@ -277,7 +281,7 @@ def test_stopping_ends_although_the_executor_was_shut_down_with_work_left() -> N
         started.set()
         assert shut_down.wait(PATIENCE_S)
 
-    pool = WorkPool(executor, cores=1, memory_bytes=BOUND)
+    pool = WorkPool(LocalCrew(executor, cores=1, memory_bytes=BOUND))
     outcomes = pool.run([work("last", last), work("never")])
     assert started.wait(PATIENCE_S)
     executor.shutdown(wait=False)

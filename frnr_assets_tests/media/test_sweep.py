@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from frnr_assets.media.ffmpeg import FFmpeg
-from frnr_assets.media.pool import WorkPool
+from frnr_assets.media.pool import LocalCrew, WorkPool
 from frnr_assets.media.process import Cancelled, ToolRunner
 from frnr_assets.media.sweep import CellFailed, CellMeasured, CellOutcome, SweepRequest, measure_sweeps
 from frnr_assets.media.toolchain import Toolchain
@@ -242,7 +242,7 @@ def test_a_damaged_encode_does_not_take_the_cells_scored_with_it_along(
     scratch = tmp_path / "scratch"
     # With one core, both cells are scored together first.
     with ThreadPoolExecutor(1) as executor:
-        one = WorkPool(executor, cores=1, memory_bytes=POOL_MEMORY_BYTES)
+        one = WorkPool(LocalCrew(executor, cores=1, memory_bytes=POOL_MEMORY_BYTES))
         sweep = measure_sweeps([request_two], toolchain=damaging, pool=one, scratch=scratch)
         cells = by_cell(outcome for together in sweep for outcome in together)
     assert isinstance(cells["clip", 23], CellMeasured)
@@ -278,7 +278,7 @@ def test_cells_fail_with_a_reason_when_the_upload_goes_away(
     scratch = tmp_path / "scratch"
     # One core makes the order of the runs certain.
     with ThreadPoolExecutor(1) as executor:
-        one = WorkPool(executor, cores=1, memory_bytes=POOL_MEMORY_BYTES)
+        one = WorkPool(LocalCrew(executor, cores=1, memory_bytes=POOL_MEMORY_BYTES))
         sweep = measure_sweeps([request_two], toolchain=losing, pool=one, scratch=scratch)
         cells = by_cell(outcome for together in sweep for outcome in together)
     assert set(cells) == {("clip", 23), ("clip", 38)}
@@ -338,7 +338,7 @@ def test_scores_do_not_depend_on_how_many_cores_share_a_scoring(
     scores = []
     for cores in (1, 3):
         with ThreadPoolExecutor(cores) as executor:
-            some = WorkPool(executor, cores=cores, memory_bytes=POOL_MEMORY_BYTES)
+            some = WorkPool(LocalCrew(executor, cores=cores, memory_bytes=POOL_MEMORY_BYTES))
             sweep = measure_sweeps([request], toolchain=toolchain, pool=some, scratch=tmp_path / str(cores))
             steps = list(sweep)
         assert len(steps) == (1 if cores == 1 else 3)

@@ -1,0 +1,77 @@
+"""What of clusters can be judged without one: the setting, the extra, versions, and who is given what."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from frnr_assets.cluster.seats import Place, Seat, Seats
+from frnr_assets.cluster.versions import differences, versions_of
+from frnr_assets.cluster.worker import Capacity
+from frnr_assets.engine.workshop import compute_on
+from frnr_assets.media.process import ToolError
+from frnr_assets.media.toolchain import Toolchain
+from frnr_assets.media.vmaf import vmaf_settings
+from frnr_assets.settings import Settings
+from frnr_assets_tests.cluster.processes import REPOSITORY
+
+GIB = 1 << 30
+
+
+def test_without_the_extra_the_setting_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ToolError, match=r"pip install 'frnr_assets\[cluster\]'"):
+        compute_on("tcp://head-node:8786")
+
+
+def test_without_the_setting_dask_is_not_loaded() -> None:
+    script = (
+        "import sys, frnr_assets.definitions, frnr_assets.cli, frnr_assets.doctor; assert 'dask' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, check=True)
+
+
+@pytest.mark.parametrize("address", ["head-node:8786", "tcp://head-node", "http://head-node:8786", "tcp://a b:1", ""])
+def test_an_address_that_is_none_is_refused_when_the_settings_are_read(address: str) -> None:
+    with pytest.raises(ValidationError, match="no address of a Dask scheduler such as 'tcp://host:8786'"):
+        Settings(scheduler=address)
+
+
+def test_a_piece_goes_to_a_worker_with_the_memory_and_one_too_large_for_all_gets_the_largest_to_itself() -> None:
+    seats = Seats()
+    small, large = Seat("small", Capacity(4, 2 * GIB)), Seat("large", Capacity(2, 8 * GIB))
+    for seat in (small, large):
+        seats.add(seat)
+    assert (seats.cores, seats.idle) == (6, 6)
+    places = [seats.take(GIB), seats.take(5 * GIB), seats.take(9 * GIB)]
+    assert [place and place.seat for place in places] == [small, large, None]
+    assert places[1] is not None
+    seats.leave(places[1])
+    assert seats.take(9 * GIB) == Place(large, 8 * GIB)
+    assert seats.take(2 * GIB) is None, "the largest is full, and the small one has 1 GiB left"
+    assert seats.take(GIB) == Place(small, GIB)
+    assert seats.remove({"large"}) == [large]
+    assert (seats.cores, seats.idle, large.is_gone) == (4, 2, True)
+
+
+def test_a_busy_worker_gets_little_work_ahead_and_only_when_told() -> None:
+    seats = Seats()
+    seats.add(Seat("worker", Capacity(4, GIB)))
+    assert all(seats.take(1) for _ in range(4))
+    assert seats.take(1) is None
+    assert seats.take(1, ahead=True)
+    assert seats.take(1, ahead=True) is None
+    assert seats.idle == 0
+
+
+def test_a_model_whose_content_changes_is_another_version(toolchain: Toolchain, tmp_path: Path) -> None:
+    model = tmp_path / "model.json"
+    model.write_text("{}")
+    configured = replace(toolchain, vmaf=vmaf_settings(str(model)))
+    here = versions_of(configured)
+    assert differences(here, versions_of(configured)) == ""
+    model.write_text('{"other": 1}')
+    assert f"the model {model} is model.json@" in differences(here, versions_of(configured))
