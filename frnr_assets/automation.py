@@ -53,6 +53,8 @@ def build_jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
     the corpus, the checks of the tables it is made from, and its report have a run of their own.
     """
     corpora = [FR_CORPUS, *([MIXED_CORPUS] if settings.fr_datasets else [])]
+    # For the filter of the page of runs.
+    how_encoded = {"encoder": settings.encoder, "preset": settings.preset}
     measured = dg.AssetSelection.checks_for_assets(DECODED_REFERENCE, FEATURE_ROWS)
     return [
         dg.define_asset_job(INGEST, dg.AssetSelection.assets(SOURCE_MANIFEST), description="Read the manifests."),
@@ -65,10 +67,13 @@ def build_jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
             CELLS,
             dg.AssetSelection.assets(DISTORTION, FEATURE_ROWS).without_checks(),
             description="Encode and score some cells.",
+            tags=how_encoded,
         ),
         dg.define_asset_job(
             PUBLISH,
             dg.AssetSelection.assets(*corpora, CORPUS_REPORT) | measured,
-            description="Check the tables, publish the corpus, check the corpus, report on it.",
+            description="Publish the corpus, check it, report on it; before, check the tables that it is made from. "
+            "*Materialize all* leaves out the checks of the tables: they have a button of their own, *Execute all* on "
+            "the page *Checks* of decoded_reference and feature_rows.",
         ),
     ]

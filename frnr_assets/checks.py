@@ -295,7 +295,7 @@ def _check(
             severity=severity,
             # The UI renders it as Markdown, and findings quote manifests, tools and servers.
             description="; ".join(markdown(str(finding)) for finding in found) or None,
-            metadata={"rows concerned": sum(finding.count for finding in found)},
+            metadata={"cases found": sum(finding.count for finding in found)},
         )
 
     return check

@@ -8,7 +8,16 @@ import dagster as dg
 
 from frnr_assets.assets.clips import clips_by_key
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE, record_reference
-from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, PARTITION_ROW_COUNT, describe, table_schema
+from frnr_assets.assets.descriptions import (
+    COLUMN_SCHEMA,
+    GROUP,
+    OWNERS,
+    PARTITION_ROW_COUNT,
+    describe,
+    documented_in,
+    rounded,
+    table_schema,
+)
 from frnr_assets.assets.events import Parent, latest_parents, record
 from frnr_assets.assets.progress import Progress, failure
 from frnr_assets.corpus.schema import ROW_SCHEMA
@@ -66,6 +75,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                 kinds={"ffmpeg"},
                 group_name=GROUP,
                 code_version=version,
+                metadata=documented_in("docs/concepts.md"),
             ),
             dg.AssetSpec(
                 FEATURE_ROWS,
@@ -82,7 +92,7 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                 kinds={"vmaf", "parquet"},
                 group_name=GROUP,
                 code_version=version,
-                metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA)},
+                metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA), **documented_in("docs/data_dictionary.md")},
             ),
         ],
         can_subset=True,
@@ -161,12 +171,12 @@ def _record(
 def _distortion_metadata(cell: CellDone) -> dict[str, Any]:
     row = cell.row
     return {
-        "bitrate (kbit/s)": row["bitrate_kbps"],
+        "bitrate (kbit/s)": rounded(row["bitrate_kbps"]),
         "encode size (bytes)": row["encode_size_bytes"],
         "frames": row["frames"],
-        "encode time (ms)": row["encode_time_ms"],
-        "mean QP": row["enc_internal_qp_mean"],
-        "skip ratio": row["enc_internal_skip_ratio"],
+        "encode time (ms)": rounded(row["encode_time_ms"]),
+        "mean QP": rounded(row["enc_internal_qp_mean"]),
+        "skip ratio (0 to 1)": rounded(row["enc_internal_skip_ratio"]),
         "encoder": f"{row['encoder_version']}, preset {row['preset']}",
         "reused": cell.reused,
     }
@@ -176,12 +186,12 @@ def _row_metadata(cell: CellDone) -> dict[str, Any]:
     row = cell.row
     return {
         PARTITION_ROW_COUNT: 1,
-        "VMAF": row["vmaf_score"],
-        **{feature: row[f"{feature}_mean"] for feature in CANONICAL6_FEATURES},
-        "bitrate (kbit/s)": row["bitrate_kbps"],
+        "VMAF (0 to 100)": rounded(row["vmaf_score"]),
+        **{feature: rounded(row[f"{feature}_mean"]) for feature in CANONICAL6_FEATURES},
+        "bitrate (kbit/s)": rounded(row["bitrate_kbps"]),
         "encode size (bytes)": row["encode_size_bytes"],
         "frames": row["frames"],
-        "score time (ms)": row["score_time_ms"],
+        "score time (ms)": rounded(row["score_time_ms"]),
         "VMAF model": row["vmaf_model"],
         "reused": cell.reused,
     }

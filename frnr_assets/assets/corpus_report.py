@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from frnr_assets.assets.descriptions import GROUP, OWNERS, describe
+from frnr_assets.assets.descriptions import GROUP, OWNERS, describe, documented_in, rounded
 from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.tables import NotMaterialized
@@ -35,6 +35,7 @@ def build_corpus_report() -> dg.AssetsDefinition:
         kinds={"matplotlib", "html"},
         group_name=GROUP,
         code_version="1",
+        metadata=documented_in("docs/corpus.md"),
     )
     def corpus_report(
         context: dg.AssetExecutionContext, config: ReportConfig, tables: TablesResource
@@ -61,7 +62,10 @@ def build_corpus_report() -> dg.AssetsDefinition:
             metadata={
                 "path": dg.MetadataValue.path(store.report),
                 "recipe shown here": report.chapters[0].title,
-                **{harmless(name): value for name, value in report.numbers.items()},
+                **{
+                    harmless(name): rounded(value) if isinstance(value, float) else value
+                    for name, value in report.numbers.items()
+                },
                 **{section.title: dg.MetadataValue.md(section_markdown(section)) for section in sections},
             }
         )

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from frnr_assets.assets.clips import clips_by_key
-from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, describe, table_schema
+from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, describe, documented_in, rounded, table_schema
 from frnr_assets.assets.events import Parent, record
 from frnr_assets.assets.progress import Progress, failure
 from frnr_assets.assets.source_manifest import MANIFEST_VERSION, SOURCE_MANIFEST
@@ -49,7 +49,7 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
                 kinds={"ffmpeg", "parquet"},
                 group_name=GROUP,
                 code_version=RECIPE_VERSION,
-                metadata={COLUMN_SCHEMA: table_schema(REFERENCES_SCHEMA)},
+                metadata={COLUMN_SCHEMA: table_schema(REFERENCES_SCHEMA), **documented_in("docs/concepts.md")},
             )
         ],
         can_subset=True,
@@ -130,9 +130,9 @@ def _metadata(done: ReferenceDone) -> dict[str, dg.MetadataValue | str | int | f
         "source size": f"{row['source_width']}x{row['source_height']}",
         "adjustments": "; ".join(row["adjustments"]) or "none",
         "concealed damage": dg.MetadataValue.text("\n".join(row["decode_errors"]) or "none"),
-        "frame rate (1/s)": rate,
+        "frame rate (1/s)": rounded(rate),
         "frame rate (exact)": f"{row['rate_num']}/{row['rate_den']}",
-        "duration (s)": row["frames"] / rate,
+        "duration (s)": rounded(row["frames"] / rate),
         "variable frame rate": row["variable_frame_rate"],
         "colour range": row["color_range"],
         "colour transfer": row["color_transfer"],

@@ -1,9 +1,12 @@
 """What every asset says about itself in the UI."""
 
+from pathlib import Path
+
 import dagster as dg
 import pyarrow as pa
 
 from frnr_assets.vocabulary import CAVEAT
+from frnr_assets.words import markdown
 
 # One group, so that the UI opens on the whole graph.
 GROUP = "fr_from_nr"
@@ -28,10 +31,31 @@ def table_schema(schema: pa.Schema) -> dg.TableSchema:
         columns=[
             dg.TableColumn(
                 name=field.name,
-                type=str(field.type),
-                description=(field.metadata or {}).get(b"description", b"").decode(),
+                type=_type_name(field.type),
+                # The UI renders it as Markdown, in which "<N>" would be a tag.
+                description=markdown((field.metadata or {}).get(b"description", b"").decode()),
                 constraints=dg.TableColumnConstraints(nullable=field.nullable),
             )
             for field in schema
         ]
     )
+
+
+def _type_name(kind: pa.DataType) -> str:
+    return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
+
+
+def documented_in(page: str) -> dict[str, dg.MetadataValue]:
+    """Return metadata that leads to the page which explains an asset, or to the README where there is no such page.
+
+    Args:
+        page: path within the checkout; an installed package has no pages, and no metadata.
+    """
+    checkout = Path(__file__).parents[2]
+    found = next((path for path in (checkout / page, checkout / "README.md") if path.exists()), None)
+    return {"documentation": dg.MetadataValue.path(found)} if found else {}
+
+
+def rounded(value: float) -> float:
+    """Return a number as a person reads it: six significant digits, of which no row is made."""
+    return float(f"{value:.6g}")

@@ -7,7 +7,16 @@ import dagster as dg
 import polars as pl
 
 from frnr_assets.assets.cells import FEATURE_ROWS
-from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
+from frnr_assets.assets.descriptions import (
+    COLUMN_SCHEMA,
+    GROUP,
+    OWNERS,
+    ROW_COUNT,
+    describe,
+    documented_in,
+    rounded,
+    table_schema,
+)
 from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.card import Background, write_card
 from frnr_assets.corpus.publish import CorpusInvalid, publish
@@ -36,7 +45,7 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
         kinds={"polars", "parquet"},
         group_name=GROUP,
         code_version="2",
-        metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA)},
+        metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA), **documented_in("docs/corpus.md")},
     )
     def fr_corpus(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult[None]:
         store = tables.tables()
@@ -71,7 +80,7 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
                 "rows": publication.rows,
                 "clips": rows["clip"].n_unique(),
                 "size (bytes)": publication.size_bytes,
-                "mean VMAF": fmean(rows["vmaf_score"]),
+                "mean VMAF (0 to 100)": rounded(fmean(rows["vmaf_score"])),
                 "path": dg.MetadataValue.path(publication.path),
                 "dataset card": dg.MetadataValue.path(store.card),
             }

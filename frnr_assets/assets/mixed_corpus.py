@@ -5,7 +5,15 @@ from typing import Any
 
 import dagster as dg
 
-from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
+from frnr_assets.assets.descriptions import (
+    COLUMN_SCHEMA,
+    GROUP,
+    OWNERS,
+    ROW_COUNT,
+    describe,
+    documented_in,
+    table_schema,
+)
 from frnr_assets.assets.fr_corpus import FR_CORPUS, background_of, unwritable, without_card
 from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.card import write_card
@@ -40,7 +48,7 @@ def build_mixed_corpus(settings: Settings) -> dg.AssetsDefinition:
         kinds={"polars", "parquet"},
         group_name=GROUP,
         code_version="1",
-        metadata={COLUMN_SCHEMA: table_schema(MIXED_CONTRACT.schema)},
+        metadata={COLUMN_SCHEMA: table_schema(MIXED_CONTRACT.schema), **documented_in("docs/corpus.md")},
     )
     def mixed_corpus(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult[None]:
         store = tables.tables()

@@ -4,7 +4,15 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, ROW_COUNT, describe, table_schema
+from frnr_assets.assets.descriptions import (
+    COLUMN_SCHEMA,
+    GROUP,
+    OWNERS,
+    ROW_COUNT,
+    describe,
+    documented_in,
+    table_schema,
+)
 from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.ingest import DatasetRefused, ingest
 from frnr_assets.corpus.manifests.records import ManifestError
@@ -35,7 +43,7 @@ def build_source_manifest(settings: Settings) -> dg.AssetsDefinition:
         kinds={"polars", "parquet"},
         group_name=GROUP,
         code_version="1",
-        metadata={COLUMN_SCHEMA: table_schema(CLIPS_SCHEMA)},
+        metadata={COLUMN_SCHEMA: table_schema(CLIPS_SCHEMA), **documented_in("docs/configuration.md")},
     )
     def source_manifest(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult[None]:
         store = tables.tables()

@@ -68,7 +68,9 @@ def test_every_cell_is_recorded_once_with_numbers_to_plot(materialized: Project)
         made = materialized.materializations(asset)
         assert Counter(materialization.partition for materialization in made) == Counter(CELL_KEYS)
     row = next(made for made in materialized.materializations(FEATURE_ROWS) if made.partition == "bars|23")
-    assert {"VMAF", *CANONICAL6_FEATURES, "bitrate (kbit/s)", "encode size (bytes)", "frames"} <= numbers(row).keys()
+    assert {"VMAF (0 to 100)", *CANONICAL6_FEATURES, "bitrate (kbit/s)", "encode size (bytes)", "frames"} <= numbers(
+        row
+    ).keys()
     assert all(map(math.isfinite, numbers(row).values()))
     assert row.tags is not None
     assert row.tags["dagster/partition/clip"] == "bars"
