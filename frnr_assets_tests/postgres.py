@@ -4,7 +4,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,8 @@ from typing import Any
 import dagster as dg
 import psycopg2
 import psycopg2.extensions
+
+from frnr_assets_tests.ports import free_port
 
 MISSING = "there is no PostgreSQL server here to test with; install the Debian package postgresql"
 _USER, _TEMPLATE = "frnr", "dagster_template"
@@ -125,12 +126,6 @@ def programs() -> Path:
     if not candidates or (os.geteuid() == 0 and not shutil.which("setpriv")):
         raise NoServerError(MISSING)
     return candidates[len(found) - 1 if found else 0].parent
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -2,12 +2,9 @@
 
 import os
 import re
-import shlex
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import chdir, suppress
@@ -23,12 +20,11 @@ from frnr_assets.corpus.tables import Tables
 from frnr_assets.definitions import build_definitions
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.settings import load_settings
+from frnr_assets_tests.assets.dagster_dev import CHECKOUT, DagsterDev
 from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, processes_of, wrap
 from frnr_assets_tests.assets.ui import LAUNCH_BACKFILL, REEXECUTE_BACKFILL, TERMINATE, Ui, partition_range, until
 from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
-from frnr_assets_tests.postgres import free_port
 
-CHECKOUT = Path(__file__).parents[2]
 CLIPS = ("bars", "odd", "plain")
 SWEEP = (23, 38)
 
@@ -40,12 +36,6 @@ SENSORS = ("watch_sources", "decode_missing_references", "measure_missing_cells"
 LISTEN = "0A"
 
 ALL_CELLS = partition_range("bars|23", "plain|38")
-
-
-def ui_arguments() -> list[str]:
-    """Return what `make ui` gives to the command `dagster`."""
-    (arguments,) = re.findall(r'/dagster" (dev .*)', (CHECKOUT / "Makefile").read_text())
-    return shlex.split(arguments.replace("$(CURDIR)", str(CHECKOUT)))
 
 
 def listening(session: int) -> list[tuple[str, int]]:
@@ -68,33 +58,14 @@ def listening(session: int) -> list[tuple[str, int]]:
 
 
 class Stack(Ui):
-    """`dagster dev` on a project in a folder of its own, spoken to as the UI speaks to it."""
+    """A project that is spoken to as the UI speaks to it."""
 
     def __init__(self, folder: Path, wrapper: ToolWrapper):
         self.folder = folder
         self.wrapper = wrapper
         self.tables = Tables(folder / "data")
-        self.port = free_port()
-        # A shell that runs the tests in the background has its children ignore SIGINT, which ends this one.
-        dagster = ["env", "--default-signal=INT", sys.executable, "-m", "dagster"]
-        command = [*dagster, *ui_arguments(), "--port", str(self.port)]
-        with (folder / "log").open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "DAGSTER_HOME": str(folder / "home")},
-                start_new_session=True,
-            )
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGINT)
-        try:
-            self.process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        self.dev = DagsterDev(folder, folder / "home")
+        self.port = self.dev.port
 
 
 @pytest.fixture(scope="module")
@@ -122,17 +93,17 @@ def stack(tmp_path_factory: pytest.TempPathFactory, make_clip: MakeClip, ffmpeg:
         until(running.loaded, "the code location to load")
         yield running
     finally:
-        running.stop()
+        running.dev.stop()
 
 
 def test_nobody_on_another_machine_reaches_what_make_ui_runs(stack: Stack) -> None:
-    found = listening(stack.process.pid)
-    assert stack.port in [port for _, port in found]
+    found = listening(stack.dev.process.pid)
+    assert stack.dev.port in [port for _, port in found]
     assert {address for address, _ in found} <= {"127.0.0.1", "::1"}
 
 
 def test_nothing_of_what_is_done_here_is_told_to_dagsters_makers(stack: Stack) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{stack.port}/", timeout=60) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.dev.port}/", timeout=60) as page:
         (setting,) = re.findall(r'"telemetryEnabled": *(\w+)', page.read().decode())
     assert setting == "false"
     assert not list((stack.folder / "home").glob("logs/event.log*")), "where Dagster keeps what it is to send"

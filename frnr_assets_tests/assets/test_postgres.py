@@ -18,7 +18,8 @@ from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
 from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets_tests.assets.batch import SWEEP, Batch
 from frnr_assets_tests.assets.conftest import persistent_instance
-from frnr_assets_tests.postgres import PostgresServer, free_port
+from frnr_assets_tests.ports import free_port
+from frnr_assets_tests.postgres import PostgresServer
 
 OUTAGE_S = 10.0
 # Each test has clips of its own.
