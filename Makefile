@@ -4,7 +4,7 @@ BIN := .venv/bin
 # The folder that the UI shows: the checkout when it has a frnr.toml, else the demo.
 DIR ?= $(if $(wildcard frnr.toml),.,demo)
 
-.PHONY: demo ui test lint docs bench fuzz audit lock clean
+.PHONY: demo ui test lint e2e screenshots browser docs bench fuzz audit lock clean
 
 demo: .venv/installed
 	$(BIN)/frnr demo
@@ -26,6 +26,24 @@ lint: .venv/installed
 # The tables of docs/data_dictionary.md, from the schemas.
 docs: .venv/installed
 	$(BIN)/python -m tools.data_dictionary
+
+# An operator's first day, click by click; a machine without a browser skips it, and says so.
+e2e: .venv/e2e-installed browser
+	@if command -v chromium > /dev/null; then $(BIN)/pytest e2e --exitfirst; \
+	else echo "e2e skipped: there is no browser; install the Debian package chromium."; fi
+
+# The README's pictures, from the UI on the demo.
+screenshots: .venv/e2e-installed browser
+	$(BIN)/python -m e2e.screenshots
+
+# Debian's Chromium, when nobody has installed it and we may.
+browser:
+	@command -v chromium > /dev/null || test "$$(id -u)" != 0 || { apt-get update -q && \
+		apt-get install -qy --no-install-recommends chromium; } || echo "The Debian package chromium cannot be installed."
+
+.venv/e2e-installed: .venv/installed requirements-e2e.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements-e2e.lock
+	@touch $@
 
 bench: .venv/installed
 	$(BIN)/python -m bench
@@ -62,6 +80,7 @@ lock:
 	.lock-venv/bin/pip install --quiet uv
 	$(COMPILE) --group dev pyproject.toml --output-file requirements.lock
 	$(COMPILE) --group audit --output-file requirements-audit.lock
+	$(COMPILE) --group e2e --constraint requirements.lock --output-file requirements-e2e.lock
 
 clean:
 	rm -rf .venv .lock-venv .audit-venv .dagster demo build *.egg-info
