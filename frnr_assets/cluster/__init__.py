@@ -17,5 +17,5 @@ def require_distributed() -> None:
     if find_spec("distributed") is None:
         raise ToolError(
             "scheduler is set, and the package distributed is not installed; install it with "
-            "`pip install 'frnr_assets[cluster]'`, or leave scheduler out"
+            "`pip install distributed`, or leave scheduler out"
         )
