@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import polars as pl
+import yaml
 
 from frnr_assets.automation import CELLS, INGEST, REFERENCES
 from frnr_assets.corpus.tables import Tables
@@ -17,6 +18,7 @@ from frnr_assets_tests.assets.run_job import main as run_job
 from frnr_assets_tests.assets.tool_wrapper import wrap
 from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
 
+CHECKOUT = Path(__file__).parents[2]
 CLIPS = 12
 SWEEP = (18, 28, 38)
 ALL_CLIPS = "clip00", f"clip{CLIPS - 1}"
@@ -64,14 +66,19 @@ class Batch:
 
     def keep_records_in(self, storage: Mapping[str, object] | None) -> None:
         """Configure Dagster's storage."""
-        instance = {"telemetry": {"enabled": False}, **({"storage": storage} if storage else {})}
+        python_logs = yaml.safe_load((CHECKOUT / "dagster.yaml").read_text())["python_logs"]
+        instance = {
+            "telemetry": {"enabled": False},
+            "python_logs": python_logs,
+            **({"storage": storage} if storage else {}),
+        }
         # JSON is YAML as well.
         (self.folder / "dagster.yaml").write_text(json.dumps(instance))
 
     def start(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "frnr_assets_tests.assets.run_job", str(self.folder), job, first, last]
         with self.log.open("ab") as log:
-            return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=log, stderr=log)
+            return subprocess.Popen(command, cwd=CHECKOUT, stdout=log, stderr=log)
 
     def finish(self, job: str = CELLS, first: str = FIRST, last: str = LAST) -> int:
         return self.start(job, first, last).wait(timeout=300)
