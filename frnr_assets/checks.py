@@ -306,21 +306,28 @@ def _part_schemas_differ(table: PartTable, schema: pa.Schema) -> list[Finding]:
 
 
 def _file_schemas_differ(version: Path, schema: pa.Schema) -> list[Finding]:
-    files = map(pq.read_schema, version_files(version))
-    return findings.merged(finding for on_disk in files for finding in findings.schema_differs(on_disk, schema))
+    schemas = map(pq.read_schema, version_files(version))
+    return findings.merged(finding for on_disk in schemas for finding in findings.schema_differs(on_disk, schema))
 
 
 def _current(tables: Tables) -> Path:
     version = current_version(tables.corpus)
     if version is None:
         raise NotMaterialized("there is no published corpus yet; materialize fr_corpus first")
-    return version
+    return _with_files(version)
 
 
 def _current_mixed(tables: Tables) -> Path:
     version = current_version(tables.mixed_corpus)
     if version is None:
         raise NotMaterialized("there is no published mixed corpus yet; materialize mixed_corpus first")
+    return _with_files(version)
+
+
+def _with_files(version: Path) -> Path:
+    # What looks at every file finds nothing wrong when there is none.
+    if not version_files(version):
+        raise NotMaterialized(f"{version} has no files any more; publish the corpus again")
     return version
 
 

@@ -221,8 +221,10 @@ def _write(rows: pl.DataFrame, staging: Path, name: str, sweep: Sequence[int], c
 def _errors(staging: Path, rows: pl.DataFrame, contract: Contract, mos_scale: tuple[float, float]) -> list[Finding]:
     """Judge what was written, file by file, because all of it at once takes much memory."""
     published = dict(rows["crf"].value_counts().iter_rows())
-    found, sources = [], []
-    for file in version_files(staging):
+    files = version_files(staging)
+    absent = sorted(published.keys() - set(map(crf_of, files)))
+    found, sources = [Finding("a CRF has no file", tuple(map(str, absent)), len(absent))] if absent else [], []
+    for file in files:
         # "partitioning=None": crf is a column of the files too, so that each of them is complete on its own.
         table = pq.read_table(file, partitioning=None)
         part = to_polars(table)

@@ -165,22 +165,24 @@ class Tables:
         since = pl.from_epoch("recorded_ns", time_unit="ns").dt.replace_time_zone("UTC").alias("since")
         return found.join(listed, on="clip").select(*columns, since).sort("clip")
 
-    def current_rows(self, where: pl.Expr | None = None) -> pl.DataFrame:
+    def current_rows(self) -> pl.DataFrame:
         """Return the newest feature rows of the manifest's clips, made from the source as it was last decoded.
 
         The MOS is the manifest's: it may have been corrected since the row was measured. Of two clips of the same
         content, as when a file was renamed, the one whose file is there counts.
 
-        Args:
-            where: a condition on the CRF, for only some of the rows; whole sweeps of many clips take much memory.
-
         Raises:
             NotMaterialized: nothing was ingested yet.
         """
+        return self._rows_of(self._decoded(), self.listed_clips())
+
+    def _decoded(self) -> pl.DataFrame:
         references = self.references.read(columns=["src_sha256", "quarantine_reason"])
-        decoded = references.filter(pl.col("quarantine_reason").is_null()).select("clip", "src_sha256")
+        return references.filter(pl.col("quarantine_reason").is_null()).select("clip", "src_sha256")
+
+    def _rows_of(self, decoded: pl.DataFrame, listed: pl.DataFrame, where: pl.Expr | None = None) -> pl.DataFrame:
         rows = self.feature_rows.read(where).join(decoded, on=["clip", "src_sha256"], how="semi", maintain_order="left")
-        clips = self.listed_clips().select("clip", pl.col("size_bytes").is_null().alias("gone"), nr_mos="mos")
+        clips = listed.select("clip", pl.col("size_bytes").is_null().alias("gone"), nr_mos="mos")
         current = rows.drop("nr_mos").join(clips, on="clip", maintain_order="left")
         # Only what tells rows apart is sorted, not whole rows.
         content = ("src_sha256", *FEATURE_ROWS_KEY[1:])
@@ -194,10 +196,13 @@ class Tables:
         Raises:
             NotMaterialized: nothing was ingested yet.
         """
-        datasets = self.listed_clips().select("clip", "dataset")
+        # Read once: manifests may be read again meanwhile, and a source has one MOS in all of its rows.
+        decoded, listed = self._decoded(), self.listed_clips()
+        datasets = listed.select("clip", "dataset")
+
+        def rows(where: pl.Expr | None = None) -> pl.DataFrame:
+            return self._rows_of(decoded, listed, where).join(datasets, on="clip", maintain_order="left")
+
         # Each step of the way holds all that it is given a second time, so each is given the rows of one CRF.
-        parts = [
-            self.current_rows(pl.col("crf") == crf).join(datasets, on="clip", maintain_order="left")
-            for crf in self.feature_rows.distinct("crf")
-        ]
-        return pl.concat(parts) if parts else self.current_rows().join(datasets, on="clip")
+        parts = [rows(pl.col("crf") == crf) for crf in self.feature_rows.distinct("crf")]
+        return pl.concat(parts) if parts else rows()

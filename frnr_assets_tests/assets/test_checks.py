@@ -126,6 +126,11 @@ def published_twice(project: Project) -> None:
     file.with_name("again.parquet").write_bytes(file.read_bytes())
 
 
+def published_files_lost(project: Project) -> None:
+    for crf in (23, 38):
+        published_file(project, crf).unlink()
+
+
 def published_file_lost(project: Project) -> None:
     published_file(project, 38).unlink()
 
@@ -173,6 +178,8 @@ CASES = [
     ("feature_rows", "values_in_range", row_with(motion2_std=math.inf), ERROR, "motion2 is not finite"),
     ("feature_rows", "sources_consistent", row_with(nr_source="other.mp4"), ERROR, "nr_source is not src (1): bars"),
     ("fr_corpus", "corpus_schema", published_without_a_column, ERROR, "column nr_mos is missing"),
+    ("fr_corpus", "corpus_schema", published_files_lost, ERROR, "has no files any more"),
+    ("fr_corpus", "row_count", published_files_lost, ERROR, "has no files any more"),
     ("fr_corpus", "corpus_from_nr", published_with(fr_from_nr=False), ERROR, "fr_from_nr is not true (2)"),
     ("fr_corpus", "corpus_values_in_range", published_with(vmaf_score=math.nan), ERROR, "VMAF is not in 0..100 (2)"),
     ("fr_corpus", "corpus_values_in_range", published_with(nr_mos=7.0), ERROR, "MOS is not within"),

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from frnr_assets.corpus.schema import CLIPS_SCHEMA, FEATURE_ROWS_SCHEMA
+from frnr_assets.corpus.store import PartTable
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets_tests.corpus.rows import SWEEP, feature_row, reference_row, sweep_rows
 
@@ -84,6 +85,25 @@ def test_what_is_published_is_what_the_manifests_say_now(tmp_path: Path) -> None
     assert rows["nr_mos"].unique().to_list() == [1.25]
     assert rows.columns == FEATURE_ROWS_SCHEMA.names
     assert tables.rows_to_publish().equals(rows.with_columns(dataset=pl.lit(CLIP_ROW["dataset"])))
+
+
+def test_a_source_has_one_mos_in_all_its_rows_although_manifests_are_read_again_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = Tables(tmp_path)
+    tables.references.append([reference_row("a")])
+    tables.feature_rows.append(sweep_rows("a"))
+    tables.clips.write([CLIP_ROW | {"clip": "a", "mos": 1.0}])
+    read = PartTable.read
+
+    def read_and_correct(table: PartTable, *args: Any, **kwargs: Any) -> pl.DataFrame:
+        found = read(table, *args, **kwargs)
+        if "vmaf_score" in found.columns:
+            tables.clips.write([CLIP_ROW | {"clip": "a", "mos": 4.9}])
+        return found
+
+    monkeypatch.setattr(PartTable, "read", read_and_correct)
+    assert tables.rows_to_publish()["nr_mos"].to_list() == [1.0] * len(SWEEP)
 
 
 def test_before_anything_was_measured_there_is_nothing_to_publish(tmp_path: Path) -> None:
