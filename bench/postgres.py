@@ -57,14 +57,16 @@ def server(folder: Path, programs: Path) -> Iterator[str]:
 
 _CONFIGURATION = """\
 storage:
-  postgres:
-    postgres_db:
-      scheme: postgresql+psycopg2
-      username: {user}
-      password: ""
-      hostname: 127.0.0.1
-      port: {port}
-      db_name: dagster
+  custom:
+    module: frnr_assets.postgres
+    class: PatientPostgresStorage
+    config:
+      postgres_db:
+        username: {user}
+        password: ""
+        hostname: 127.0.0.1
+        port: {port}
+        db_name: dagster
 """
 
 
