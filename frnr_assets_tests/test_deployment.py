@@ -167,6 +167,10 @@ def test_no_service_runs_with_more_rights_than_it_needs(unit: Path) -> None:
     assert namespaces == ("RestrictNamespaces=user net" if unit.stem == "frnr-code" else "RestrictNamespaces=yes")
 
 
+def test_a_tool_that_runs_out_of_memory_does_not_take_every_run_with_it() -> None:
+    assert "OOMPolicy=continue" in (DEPLOY / "systemd" / "frnr-code.service").read_text().splitlines()
+
+
 @pytest.mark.parametrize("name", sorted(compose()["services"]))
 def test_no_container_is_open_to_others_or_runs_as_root(name: str) -> None:
     service = compose()["services"][name]
