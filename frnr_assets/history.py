@@ -21,6 +21,7 @@ import dagster as dg
 import sqlalchemy as db
 from dagster import DagsterEventType
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.storage.asset_check_execution_record import COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import (
@@ -35,6 +36,7 @@ _OBSERVED = DagsterEventType.ASSET_OBSERVATION.value
 _PLANNED = DagsterEventType.ASSET_MATERIALIZATION_PLANNED.value
 # An event of the left is replaced by a newer one of the right, of the same partition.
 _REPLACED_BY = {_MADE: [_MADE], _OBSERVED: [_OBSERVED], _PLANNED: [_MADE, _PLANNED]}
+_COMPLETED = [status.value for status in COMPLETED_ASSET_CHECK_EXECUTION_RECORD_STATUSES]
 _UNFINISHED = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
 # Below what SQLite takes in one statement.
 _CHUNK = 10_000
@@ -97,7 +99,9 @@ def _clear_events(connection: Connection, run_id: str) -> int:
         connection.execute(db.delete(events).where(events.c.id.in_(chunk)))
     newer = checks.alias("newer")
     same = [newer.c.asset_key == checks.c.asset_key, newer.c.check_name == checks.c.check_name]
-    again = db.exists().where(*same, _same(newer.c.partition, checks.c.partition), newer.c.id > checks.c.id)
+    # Until a newer plan has come to a result, the UI still shows the result before it.
+    replaces = db.or_(newer.c.execution_status.in_(_COMPLETED), checks.c.execution_status.not_in(_COMPLETED))
+    again = db.exists().where(*same, _same(newer.c.partition, checks.c.partition), newer.c.id > checks.c.id, replaces)
     connection.execute(db.delete(checks).where(checks.c.run_id == run_id, again))
     return len(doomed)
 

@@ -1,12 +1,14 @@
 """What is left of Dagster's records when old history is cleared: every status, and little else."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.events import DagsterEventType
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 from dagster._utils.test.data_versions import get_stale_status_resolver
@@ -18,7 +20,7 @@ from frnr_assets.automation import CELLS, INGEST, PUBLISH
 from frnr_assets.definitions import build_definitions
 from frnr_assets.history import Cleared, clear_history
 from frnr_assets.maintenance import CLEAR
-from frnr_assets_tests.assets.conftest import Project, on_both_storages
+from frnr_assets_tests.assets.conftest import Project, on_both_storages, persistent_instance
 
 CLIPS = ("bars", "odd", "broken", "new")
 CELL_KEYS = [f"{clip}|{crf}" for clip in CLIPS for crf in (23, 38)]
@@ -128,3 +130,36 @@ def test_what_is_young_or_belongs_to_an_unfinished_backfill_is_left_alone(projec
     )
     everything_old(project.instance)
     assert len(project.instance.all_logs(run.run_id)) == events
+
+
+@dg.asset
+def checked() -> None:
+    """What a check is of."""
+
+
+@dg.asset_check(asset=checked)
+def good() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=False)
+
+
+@on_both_storages
+def test_a_check_that_is_only_planned_again_keeps_the_failure_that_the_ui_shows(
+    storage: Mapping[str, object], tmp_path: Path
+) -> None:
+    key = good.check_key
+    plan = DagsterEvent(
+        DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value,
+        job_name="publish",
+        event_specific_data=AssetCheckEvaluationPlanned(asset_key=key.asset_key, check_name=key.name),
+    )
+    with persistent_instance(tmp_path, storage) as instance:
+        for _ in range(2):
+            dg.materialize([checked, good], instance=instance, raise_on_error=False)
+        instance.report_dagster_event(plan, run_id="queued")
+        before = instance.event_log_storage.get_asset_check_summary_records([key])
+        completed = before[key].last_completed_check_execution_record
+        assert completed is not None, "the plan hides no result"
+        everything_old(instance)
+        assert instance.event_log_storage.get_asset_check_summary_records([key]) == before
+        left = instance.event_log_storage.get_asset_check_execution_history(key, limit=9)
+        assert [record.status.value for record in left] == ["PLANNED", "FAILED"], "older results go"
