@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -206,3 +207,5 @@ def test_what_a_compose_file_refers_to_is_there() -> None:
     copied = re.findall(r"^COPY (.*) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     sent = set(re.findall(r"^!(.*)$", (DEPLOY / "Dockerfile.dockerignore").read_text(), re.MULTILINE))
     assert {name for line in copied for name in line.split()} == sent
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
+    assert {project["readme"], *project["license-files"]} <= sent, "the package cannot be built without them"
