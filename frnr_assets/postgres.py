@@ -7,6 +7,7 @@ hours would end with it. This one tries again for two minutes, and writes no eve
 import errno
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from uuid import uuid4
 
 import dagster as dg
 import psycopg2
+import psycopg2.errors
 import sqlalchemy as db
 from dagster import DagsterEvent
 from dagster._config.config_schema import UserConfigSchema
@@ -47,6 +49,11 @@ _NOTICING = {
     "tcp_user_timeout": "30000",
 }
 _PAUSE_S = 0.5
+# A healthy server may take seconds, when it writes a checkpoint or another holds a lock.
+_SHORTEST_SILENCE_S = 10.0
+# What psycopg2 counts as errors of operation, though the server has answered.
+_ANSWERS = (psycopg2.errors.QueryCanceled, psycopg2.errors.DiskFull)
+_REFUSAL = re.compile(r"FATAL: .*(authentication failed| does not exist)")
 _TERMINATION_MS = 5000
 
 _log = logging.getLogger(__name__)
@@ -72,13 +79,16 @@ class Patience:
 
         Raises:
             TimeoutError: it is given up; the message names the server and the reason.
+            PermissionError: the server refuses user, password or database, for which nobody waits.
         """
         began = time.monotonic()
         told = False
         while True:
             try:
                 done = action(*args, **kwargs)
-            except (DagsterPostgresException, db.exc.DBAPIError) as error:
+            except (DagsterPostgresException, db.exc.DBAPIError, db.exc.TimeoutError) as error:
+                if _refuses_login(error):
+                    raise self._refused(error) from error
                 if not _is_away(error):
                     raise
                 waited = time.monotonic() - began
@@ -111,18 +121,35 @@ class Patience:
         # An error of the system, with a place: what catches those of disks says this one in a sentence as well.
         return TimeoutError(errno.ETIMEDOUT, what, self.address)
 
+    def _refused(self, error: Exception) -> PermissionError:
+        what = f"Dagster's PostgreSQL refuses the login ({_reason(error)}); correct dagster.yaml, or what it refers to"
+        return PermissionError(errno.EACCES, what, self.address)
+
 
 def _is_away(error: BaseException) -> bool:
     """Say whether an error is about the server or the way to it, rather than about what it was asked."""
-    if isinstance(error, DagsterPostgresException):
-        return error.__cause__ is not None and _is_away(error.__cause__)
-    if not isinstance(error, db.exc.DBAPIError):
-        return isinstance(error, db.exc.TimeoutError)
-    return error.connection_invalidated or isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError)
+    cause = _cause(error)
+    if not isinstance(cause, db.exc.DBAPIError):
+        return isinstance(cause, db.exc.TimeoutError)
+    if isinstance(cause.orig, _ANSWERS):
+        return False
+    return cause.connection_invalidated or isinstance(cause.orig, psycopg2.OperationalError | psycopg2.InterfaceError)
+
+
+def _refuses_login(error: BaseException) -> bool:
+    cause = _cause(error)
+    if not isinstance(cause, db.exc.DBAPIError) or not isinstance(cause.orig, psycopg2.OperationalError):
+        return False
+    # Of what refuses a connection, psycopg2 has the words alone.
+    return cause.orig.pgcode is None and _REFUSAL.search(_reason(error)) is not None
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.__cause__ if isinstance(error, DagsterPostgresException) and error.__cause__ else error
 
 
 def _reason(error: BaseException) -> str:
-    cause = error.__cause__ if isinstance(error, DagsterPostgresException) and error.__cause__ else error
+    cause = _cause(error)
     lines = str(cause.orig if isinstance(cause, db.exc.DBAPIError) else cause).split("\n")
     return lines[0].strip()
 
@@ -139,16 +166,28 @@ class PatientPostgresStorage(DagsterPostgresStorage):
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
-        """Return the configuration: that of Dagster's own storage, and how long to wait for the server."""
+        """Return the configuration: that of Dagster's own storage, and how long to wait for the server.
+
+        Without `auth_provider`, whose passwords change while connections are made here with the one of the beginning.
+        """
         theirs: Any = pg_config()
-        return {**theirs, "patience_seconds": dg.Field(int, is_required=False, default_value=PATIENCE_S)}
+        without = {key: option for key, option in theirs.items() if key != "auth_provider"}
+        return {**without, "patience_seconds": dg.Field(int, is_required=False, default_value=PATIENCE_S)}
 
     @classmethod
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any] | PostgresStorageConfig
     ) -> "PatientPostgresStorage":
-        """Open the storage that a dagster.yaml describes."""
+        """Open the storage that a dagster.yaml describes.
+
+        Raises:
+            ValueError: the patience is negative.
+            TimeoutError: the server did not answer.
+            PermissionError: the server refuses user, password or database.
+        """
         config: Mapping[str, Any] = config_value
+        if config["patience_seconds"] < 0:
+            raise ValueError(f"dagster.yaml: patience_seconds is {config['patience_seconds']}; give 0 or more")
         url = _with_ways_to_notice(make_url(pg_url_from_config(config)))
         patience = Patience(f"{url.host}:{url.port or 5432}/{url.database}", config["patience_seconds"])
         return patience.attempt(
@@ -184,7 +223,7 @@ class _PatientEvents(PostgresEventLogStorage):
     def __init__(self, postgres_url: str, patience: Patience, *, autocreate: bool):
         self._patience = patience
         # Of several silences in a row, the last ends with the patience.
-        self._watch = _Watch(patience.seconds / 4)
+        self._watch = _Watch(max(patience.seconds / 4, _SHORTEST_SILENCE_S))
         super().__init__(postgres_url, autocreate)
 
     def store_event(self, event: EventLogEntry) -> None:
@@ -194,11 +233,17 @@ class _PatientEvents(PostgresEventLogStorage):
             earlier = tuple(broken)
             with self._watch.watching(broken):
                 if earlier:
-                    self._end(earlier)
+                    with self._connect() as connection:
+                        end_backends(connection, earlier)
                     self._withdraw(event)
                 store(event)
 
         self._patience.attempt(attempt)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        # Dagster's own writes them in a few statements, which nothing could withdraw.
+        for event in events:
+            self.store_event(event)
 
     def get_latest_storage_id_by_partition(self, *args: Any, **kwargs: Any) -> Mapping[str, int]:
         return self._patience.attempt(super().get_latest_storage_id_by_partition, *args, **kwargs)
@@ -216,17 +261,6 @@ class _PatientEvents(PostgresEventLogStorage):
         with self._engine.connect() as connection, self._watch.over(connection):
             yield connection
 
-    def _end(self, backends: Sequence[int]) -> None:
-        """End what served the attempts before: what they were sent may still be on its way, and would be done late."""
-        activity = db.table("pg_stat_activity", db.column("pid"), db.column("application_name"))
-        ours = activity.c.application_name == self._engine.url.query["application_name"]
-        with self._connect() as connection:
-            connection.execute(
-                db.select(db.func.pg_terminate_backend(activity.c.pid, _TERMINATION_MS)).where(
-                    activity.c.pid.in_(backends), ours
-                )
-            ).all()
-
     def _withdraw(self, event: EventLogEntry) -> None:
         """Remove what an attempt before has stored of an event: all of it, or some when it was interrupted."""
         table = SqlEventLogStorageTable.c
@@ -238,6 +272,21 @@ class _PatientEvents(PostgresEventLogStorage):
             executions = AssetCheckExecutionsTable
             connection.execute(db.delete(executions).where(executions.c.evaluation_event_storage_id.in_(found)))
             connection.execute(db.delete(SqlEventLogStorageTable).where(table.id.in_(found)))
+
+
+def end_backends(connection: Connection, backends: Sequence[int]) -> None:
+    """End what served attempts of this process before: what they were sent may still be on its way, and be done late.
+
+    Raises:
+        sqlalchemy.exc.TimeoutError: some of them do not end.
+    """
+    activity = db.table("pg_stat_activity", db.column("pid"), db.column("application_name"))
+    ours = activity.c.application_name == connection.engine.url.query["application_name"]
+    before = [activity.c.pid.in_(backends), ours]
+    connection.execute(db.select(db.func.pg_terminate_backend(activity.c.pid, _TERMINATION_MS)).where(*before)).all()
+    left = connection.execute(db.select(activity.c.pid).where(*before)).scalars().all()
+    if left:
+        raise db.exc.TimeoutError(f"its processes {list(left)} do not end")
 
 
 class _Watch(threading.local):

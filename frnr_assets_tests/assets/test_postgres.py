@@ -1,5 +1,7 @@
 """What a batch loses when Dagster's PostgreSQL is away for a while: nothing."""
 
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -9,19 +11,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import polars as pl
 import pytest
+import sqlalchemy as db
+from sqlalchemy.engine import URL
 
 from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
 from frnr_assets.media.ffmpeg import FFmpeg
+from frnr_assets.postgres import Patience, end_backends
 from frnr_assets_tests.assets.batch import SWEEP, Batch
 from frnr_assets_tests.assets.conftest import persistent_instance
 from frnr_assets_tests.ports import free_port
 from frnr_assets_tests.postgres import PostgresServer
 
-OUTAGE_S = 10.0
+# Longer than one answer is waited for.
+OUTAGE_S = 15.0
 # Each test has clips of its own.
 CELLS = 3 * len(SWEEP)
 
@@ -144,12 +151,11 @@ def away(request: pytest.FixtureRequest, postgres: PostgresServer) -> Away:
     indirect=["away"],
     ids=str,
 )
-def test_ten_seconds_without_the_server_cost_no_row_and_no_event_and_the_batch_goes_on(
+def test_a_quarter_of_a_minute_without_the_server_cost_no_row_and_no_event_and_the_batch_goes_on(
     away: Away, first: int, kept: Kept
 ) -> None:
     port, go, come_back = away
     said_before = len(kept.log)
-    # A quarter of the patience is how long one answer is waited for, which is shorter than the silence.
     run = kept.start(first, port=port, patience_s=30)
     go()
     assert run.poll() is None, "the batch must be under way for this to mean something"
@@ -224,3 +230,84 @@ def test_an_event_that_was_stored_by_half_is_stored_once_and_whole(
     else:
         assert tags == {"a": {"dagster/data_version": "1"}}
         assert postgres.ask("SELECT count(*) FROM asset_event_tags", database) == [(1,)]
+
+
+def test_events_that_dagster_stores_together_are_each_stored_once_and_whole(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    asset = dg.AssetKey("made")
+    with dg.DagsterInstance.ephemeral() as source:
+        for partition in "ab":
+            tags = {"dagster/data_version": "1"}
+            source.report_runless_asset_event(dg.AssetMaterialization(asset, partition=partition, tags=tags))
+        events = [record.event_log_entry for record in source.fetch_materializations(asset, limit=2).records]
+    database = postgres.new_database()
+    postgres.ask(_CUT_ONCE + _CUT["asset_event_tags"], database)
+    with persistent_instance(tmp_path, postgres.storage(database)) as instance:
+        instance.event_log_storage.store_event_batch(events)
+    assert postgres.ask("SELECT last_value >= 2 FROM writes", database) == [(True,)], "it was written anew"
+    assert postgres.ask("SELECT count(*), count(DISTINCT partition) FROM event_logs", database) == [(2, 2)]
+    assert postgres.ask("SELECT count(*), count(DISTINCT event_id) FROM asset_event_tags", database) == [(2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("option", "error", "said"),
+    [
+        ({"patience_seconds": -1}, ValueError, "patience_seconds is -1; give 0 or more"),
+        ({"auth_provider": {"gcp_wif": {}}}, dg.DagsterInvalidConfigError, "auth_provider"),
+    ],
+    ids=["negative patience", "auth_provider"],
+)
+def test_an_option_that_could_not_be_honoured_is_refused(
+    option: dict[str, Any], error: type[Exception], said: str, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    storage = postgres.storage("postgres", **option)
+    with pytest.raises(error, match=said), persistent_instance(tmp_path, storage) as instance:
+        instance.get_runs()
+
+
+@pytest.mark.parametrize("wrong", [{"password": "wrong"}, {"db_name": "missing"}], ids=["password", "database"])
+def test_a_refused_login_is_said_in_a_sentence_and_nobody_waits_for_another_answer(
+    wrong: dict[str, str], postgres: PostgresServer, tmp_path: Path
+) -> None:
+    storage = postgres.storage("postgres", patience_seconds=3600)
+    storage["custom"]["config"]["postgres_db"] |= wrong
+    with pytest.raises(PermissionError, match="refuses the login"), persistent_instance(tmp_path, storage) as instance:
+        instance.get_runs()
+
+
+def test_what_the_server_answers_is_not_taken_for_its_absence(postgres: PostgresServer) -> None:
+    patience = Patience("server", seconds=3600)
+    with engine_of(postgres).connect() as connection:
+        connection.execute(db.text("SET statement_timeout = 50"))
+        with pytest.raises(db.exc.OperationalError, match="statement timeout"):
+            patience.attempt(connection.execute, db.text("SELECT pg_sleep(60)"))
+
+
+def test_a_record_is_not_tried_again_beside_an_attempt_before_that_does_not_end(postgres: PostgresServer) -> None:
+    engine = engine_of(postgres)
+    with engine.connect() as before, engine.connect() as now:
+        driver: Any = before.connection.driver_connection
+        left = driver.info.backend_pid
+        os.kill(left, signal.SIGSTOP)
+        try:
+            with pytest.raises(db.exc.TimeoutError, match=f"{left}"):
+                end_backends(now, [left])
+        finally:
+            os.kill(left, signal.SIGCONT)
+        end_backends(now, [left])
+        before.invalidate()
+
+
+def engine_of(server: PostgresServer) -> db.Engine:
+    config = server.storage("postgres")["custom"]["config"]["postgres_db"]
+    url = URL.create(
+        "postgresql+psycopg2",
+        config["username"],
+        config["password"],
+        config["hostname"],
+        config["port"],
+        "postgres",
+        {"application_name": "frnr-test"},
+    )
+    return db.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=db.NullPool)
