@@ -276,12 +276,35 @@ def test_a_refused_login_is_said_in_a_sentence_and_nobody_waits_for_another_answ
         instance.get_runs()
 
 
-def test_what_the_server_answers_is_not_taken_for_its_absence(postgres: PostgresServer) -> None:
-    patience = Patience("server", seconds=3600)
+@pytest.mark.parametrize(
+    ("statement", "answer"),
+    [
+        ("SELECT pg_sleep(60)", "statement timeout"),
+        ("DO $$ BEGIN RAISE 'no space left' USING ERRCODE = 'disk_full'; END $$", "no space left"),
+    ],
+    ids=["cancelled", "disk full"],
+)
+def test_what_the_server_answers_is_not_taken_for_its_absence(
+    statement: str, answer: str, postgres: PostgresServer
+) -> None:
+    patience = Patience("server", seconds=1)
     with engine_of(postgres).connect() as connection:
-        connection.execute(db.text("SET statement_timeout = 50"))
-        with pytest.raises(db.exc.OperationalError, match="statement timeout"):
-            patience.attempt(connection.execute, db.text("SELECT pg_sleep(60)"))
+        connection.execute(db.text("SET statement_timeout = 200"))
+        with pytest.raises(db.exc.OperationalError, match=answer):
+            patience.attempt(connection.execute, db.text(statement))
+
+
+def test_a_write_that_takes_a_second_is_not_cut_off_however_short_the_patience(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    database = postgres.new_database()
+    slow = """CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(1); RETURN NEW; END $$;
+        CREATE TRIGGER slow BEFORE INSERT ON event_logs EXECUTE FUNCTION slow()"""
+    postgres.ask(slow, database)
+    with persistent_instance(tmp_path, postgres.storage(database, patience_seconds=0)) as instance:
+        instance.report_runless_asset_event(dg.AssetMaterialization("made"))
+    assert postgres.ask("SELECT count(*) FROM event_logs", database) == [(1,)]
 
 
 def test_a_record_is_not_tried_again_beside_an_attempt_before_that_does_not_end(postgres: PostgresServer) -> None:
