@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from frnr_assets.corpus.places import look_at
+from frnr_assets.corpus.store import replacing
 from frnr_assets.engine.outcomes import Clip, ReferenceDone, ReferenceFailed
 from frnr_assets.engine.rows import (
     is_current,
@@ -44,7 +45,7 @@ def decode_clip(
         kept: where it is kept.
 
     Raises:
-        OSError: a full disk.
+        OSError: a full disk; no part of a kept reference is left behind.
     """
     found = None
     folder: Path | None = None
@@ -76,7 +77,9 @@ def decode_clip(
         )
         if kept is not None and keep is not None:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(folder / KEPT_FILES[keep], kept)
+            # Across file systems this is a copy, and half of one must never be taken for the reference.
+            with replacing(kept) as temporary:
+                shutil.move(folder / KEPT_FILES[keep], temporary)
     except ClipUnusable as error:
         return ReferenceDone(_unusable(clip, error, found, known, toolchain.conditions), reused=False)
     except ToolFailed as error:

@@ -1,6 +1,9 @@
 """What is kept on request: encodes with their rows' paths, and references that are the frames of the facts."""
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +140,26 @@ def test_a_kept_reference_has_the_frames_of_the_facts(
     assert path.exists()
     assert isinstance(restored, ReferenceDone)
     assert not restored.reused
+
+
+def test_half_a_copy_of_a_reference_is_never_taken_for_the_reference(
+    engine: Engine, clip: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping = replace(engine, keep_reference="yuv")
+
+    def copy_half(source: Path, target: Path) -> None:
+        whole = source.read_bytes()
+        target.write_bytes(whole[: len(whole) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(shutil, "move", copy_half)
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            list(keeping.decode_references([clip]))
+    assert list(keeping.tables.kept_references.iterdir()) == []
+    (done,) = keeping.decode_references([clip])
+    assert isinstance(done, ReferenceDone)
+    assert [path.name for path in keeping.tables.kept_references.iterdir()] == ["bars.yuv"]
 
 
 def test_a_decode_killed_from_outside_fails_instead_of_condemning_the_clip(
