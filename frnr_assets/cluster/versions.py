@@ -1,12 +1,15 @@
 """What must be the same on every machine for its rows to be the same."""
 
 import hashlib
+import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 
 from frnr_assets.media.sweep import RECIPE_VERSION
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.media.vmaf import choose_models
+
+_MISSING = "not known"
 
 
 def _hash_of_code() -> str:
@@ -41,17 +44,21 @@ def versions_of(toolchain: Toolchain) -> dict[str, str]:
         "ffmpeg": toolchain.ffmpeg.version,
         "the encoder": toolchain.encoder_version,
         "libvmaf": toolchain.libvmaf_version,
+        # It finds the facts of a source.
+        "PyAV": importlib.metadata.version("av"),
         **files,
     }
 
 
 def differences(here: Mapping[str, str], there: Mapping[str, str]) -> str:
-    """Say what of ``there`` is not as it is ``here``; empty when all of it is.
+    """Say what is not the same on two machines; empty when all of it is.
 
     Args:
         here: versions of the run.
-        there: versions of a worker, or a part of them.
+        there: versions of a worker.
     """
     return "; ".join(
-        f"{what} is {version} there and {here[what]} here" for what, version in there.items() if version != here[what]
+        f"{what} is {there.get(what, _MISSING)} there and {here.get(what, _MISSING)} here"
+        for what in here | there
+        if here.get(what) != there.get(what)
     )

@@ -184,7 +184,9 @@ class _TaskUnpickler(pickle.Unpickler):
 
 def _open(versions: Mapping[str, str], tools: bytes) -> Toolchain | str:
     """Return this worker's toolchain, or why it is not the run's."""
-    wrong = differences(versions, code_versions())
+    code = code_versions()
+    # Other code may look for other things, so it is compared alone and first.
+    wrong = differences({what: versions[what] for what in code if what in versions}, code)
     if wrong:
         return wrong
     try:

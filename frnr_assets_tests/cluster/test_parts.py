@@ -1,5 +1,6 @@
 """What of clusters can be judged without one: the setting, the extra, versions, and who is given what."""
 
+import importlib.metadata
 import subprocess
 import sys
 from dataclasses import replace
@@ -65,6 +66,27 @@ def test_a_busy_worker_gets_little_work_ahead_and_only_when_told() -> None:
     assert seats.take(1, ahead=True)
     assert seats.take(1, ahead=True) is None
     assert seats.idle == 0
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "said"),
+    [
+        ({"ffmpeg": "9"}, {"ffmpeg": "9"}, ""),
+        ({"ffmpeg": "9"}, {"ffmpeg": "8"}, "ffmpeg is 8 there and 9 here"),
+        ({"ffmpeg": "9", "PyAV": "16"}, {"ffmpeg": "9"}, "PyAV is not known there and 16 here"),
+        ({"ffmpeg": "9"}, {"ffmpeg": "9", "PyAV": "16"}, "PyAV is 16 there and not known here"),
+    ],
+)
+def test_what_only_one_side_has_is_a_difference_too(here: dict[str, str], there: dict[str, str], said: str) -> None:
+    assert differences(here, there) == said
+
+
+def test_another_pyav_which_may_find_other_facts_is_another_version(
+    toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = versions_of(toolchain)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.1")
+    assert differences(here, versions_of(toolchain)) == f"PyAV is 0.1 there and {here['PyAV']} here"
 
 
 def test_a_model_whose_content_changes_is_another_version(toolchain: Toolchain, tmp_path: Path) -> None:
