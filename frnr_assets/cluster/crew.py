@@ -22,7 +22,6 @@ import dask.config
 from dask.utils import parse_timedelta
 from distributed import Client
 from distributed.client import ClosedClientError
-from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker, NoValidWorkerError
 
 from frnr_assets.cluster.cluster import (
@@ -250,7 +249,8 @@ class ClusterCrew:
             return
         finally:
             self._joining.discard(address)
-        if isinstance(answer, CommClosedError):
+        # So does a connection from the scheduler to the worker that takes too long: it is asked again.
+        if isinstance(answer, OSError):
             return
         why = why_not(answer)
         if why:
