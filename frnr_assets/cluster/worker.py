@@ -54,6 +54,7 @@ class Bench(WorkerPlugin):
     def __init__(self, toolchain: Toolchain):
         self._toolchain = toolchain
         self._runners: dict[str, ToolRunner] = {}
+        self._given_up: set[str] = set()
         self._changed = threading.Condition()
         self._is_over = False
 
@@ -65,11 +66,11 @@ class Bench(WorkerPlugin):
             key: Dask's name of the piece.
 
         Raises:
-            Cancelled: the batch is over.
+            Cancelled: the batch is over, or the piece was given up before it got here.
         """
         runner = ToolRunner(self._toolchain.runner.limits)
         with self._changed:
-            if self._is_over:
+            if self._is_over or key in self._given_up:
                 raise Cancelled
             self._runners[key] = runner
         try:
@@ -83,6 +84,8 @@ class Bench(WorkerPlugin):
         """End the programs of a piece of work that Dask gives up while it runs."""
         if (start, finish) in {("executing", "released"), ("long-running", "released")}:
             with self._changed:
+                # Its thread may not have come for its tools yet.
+                self._given_up.add(key)
                 runner = self._runners.get(key)
             if runner is not None:
                 runner.cancel()

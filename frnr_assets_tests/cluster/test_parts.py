@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from frnr_assets.cluster.seats import Place, Seat, Seats
 from frnr_assets.cluster.versions import differences, versions_of
-from frnr_assets.cluster.worker import Capacity
+from frnr_assets.cluster.worker import Bench, Capacity
 from frnr_assets.engine.workshop import compute_on
-from frnr_assets.media.process import ToolError
+from frnr_assets.media.process import Cancelled, ToolError
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets.settings import Settings
@@ -87,6 +87,15 @@ def test_another_pyav_which_may_find_other_facts_is_another_version(
     here = versions_of(toolchain)
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.1")
     assert differences(here, versions_of(toolchain)) == f"PyAV is 0.1 there and {here['PyAV']} here"
+
+
+def test_a_piece_that_is_given_up_before_it_has_its_tools_starts_no_program(toolchain: Toolchain) -> None:
+    bench = Bench(toolchain)
+    bench.transition("given up", "executing", "released")
+    with pytest.raises(Cancelled), bench.tools("given up"):
+        pass
+    with bench.tools("another") as tools:
+        assert tools.settings == toolchain.settings
 
 
 def test_a_model_whose_content_changes_is_another_version(toolchain: Toolchain, tmp_path: Path) -> None:
