@@ -3,18 +3,21 @@
 import importlib.metadata
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import dask.config
 import pytest
 from pydantic import ValidationError
 
 from frnr_assets.cluster.seats import Place, Seat, Seats
 from frnr_assets.cluster.versions import differences, versions_of
-from frnr_assets.cluster.worker import Bench, Capacity
+from frnr_assets.cluster.worker import Bench, Capacity, _capacity, _with_own_tools
 from frnr_assets.engine.workshop import compute_on
-from frnr_assets.media.process import Cancelled, ToolError
-from frnr_assets.media.toolchain import Toolchain
+from frnr_assets.media.process import Cancelled, ProcessLimits, ToolError
+from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets.settings import Settings
 from frnr_assets_tests.cluster.processes import REPOSITORY
@@ -96,6 +99,47 @@ def test_a_piece_that_is_given_up_before_it_has_its_tools_starts_no_program(tool
         pass
     with bench.tools("another") as tools:
         assert tools.settings == toolchain.settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "changed"),
+    [
+        ("ffmpeg-path", "/own/ffmpeg", {"ffmpeg_path": "/own/ffmpeg"}),
+        ("vmaf-path", "/own/vmaf", {"vmaf_path": "/own/vmaf"}),
+        ("tool-memory-gib", "3", {"memory_bytes": 3 * GIB}),
+        ("tool-file-gib", "0.5", {"file_bytes": GIB // 2}),
+        ("tool-open-files", "77", {"open_files": 77}),
+    ],
+)
+def test_a_setting_of_a_worker_changes_that_one_thing_of_its_tools(
+    setting: str, value: str, changed: dict[str, object]
+) -> None:
+    def of(tools: ToolSettings) -> dict[str, object]:
+        vmaf_path = tools.vmaf.tool and tools.vmaf.tool.path
+        return {"ffmpeg_path": tools.ffmpeg_path, "vmaf_path": vmaf_path, **asdict(tools.process)}
+
+    limits = ProcessLimits(memory_bytes=5 * GIB, file_bytes=6 * GIB, open_files=70)
+    run = ToolSettings(
+        encode_settings("libx264", "medium", (), (23,)),
+        vmaf_settings(backend="cli", path="/run/vmaf"),
+        process=limits,
+        ffmpeg_path="/run/ffmpeg",
+    )
+    assert _with_own_tools(run) == run
+    with dask.config.set({f"frnr.{setting}": value}):
+        assert of(_with_own_tools(run)) == of(run) | changed
+
+
+@pytest.mark.parametrize(("configured", "bytes_"), [({}, 7 * GIB), ({"frnr.memory-gib": "2.5"}, 5 * GIB // 2)])
+def test_a_worker_has_its_threads_and_the_memory_it_is_told_or_a_share_of_its_limit(
+    configured: dict[str, str], bytes_: int
+) -> None:
+    worker: Any = SimpleNamespace(
+        memory_manager=SimpleNamespace(memory_limit=10 * GIB), state=SimpleNamespace(nthreads=3)
+    )
+    tools = {f"frnr.{name}": "9" for name in ("tool-memory-gib", "tool-file-gib", "tool-open-files")}
+    with dask.config.set(tools | configured):
+        assert _capacity(worker) == Capacity(3, bytes_)
 
 
 def test_a_model_whose_content_changes_is_another_version(toolchain: Toolchain, tmp_path: Path) -> None:
