@@ -110,6 +110,8 @@ def why_not(answer: object) -> str:
     match answer:
         case Capacity():
             return ""
+        case TimeoutError():
+            return f"it does not answer within {ANSWER_S:.0f} s; look at its log, or end it"
         case ModuleNotFoundError():
             return f"it has no frnr_assets like this one ({answer}); install the same version there"
         case str():
@@ -126,14 +128,22 @@ def survey(scheduler: str, tools: ToolSettings, toolchain: Toolchain) -> Mapping
         toolchain: what is made of them on this machine.
 
     Raises:
-        ToolError: nobody answers there, or a worker does not in time.
+        ToolError: nobody answers there.
     """
 
-    async def look() -> Mapping[str, Capacity | str]:
+    async def ask_one(client: Client, address: str) -> object:
+        # Each on its own, so that one that hangs hides no other.
+        try:
+            answers = await ask(client, examine, versions_of(toolchain), pickle.dumps(tools), workers=[address])
+        except TimeoutError as error:
+            return error
+        return answers[address]
+
+    async def look() -> Mapping[str, object]:
         client = await connect(scheduler)
         try:
-            workers = await known_workers(client)
-            return await ask(client, examine, versions_of(toolchain), pickle.dumps(tools), workers=workers)
+            workers = sorted(await known_workers(client))
+            return dict(zip(workers, await asyncio.gather(*(ask_one(client, each) for each in workers)), strict=True))
         except OSError as error:
             reason = harmless_lines(str(error) or "it took too long")
             raise ToolError(f"the Dask cluster at {scheduler} does not answer: {reason}") from error

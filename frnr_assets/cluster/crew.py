@@ -48,6 +48,8 @@ _ATTEMPTS = 4
 # Between two looks at which workers there are.
 _LOOK_S = 0.5
 _CALL_OFF_S = 20.0
+# For the other workers to join, once there is one.
+_GRACE_S = 10.0
 _WAIT_SETTING, _WAIT_DEFAULT = "frnr.wait-for-workers", "10 minutes"
 
 _LOG = logging.getLogger(__name__)
@@ -212,9 +214,12 @@ class ClusterCrew:
 
     async def _begin_watch(self) -> None:
         await self._look_at_workers()
-        # The first pieces are cut for the cores that there are.
-        if joining := [task for task in self._tasks if not task.done()]:
-            await asyncio.wait(joining)
+        # The first pieces are cut for the cores that there are. A worker that hangs must not keep the others idle.
+        joining = {task for task in self._tasks if not task.done()}
+        while joining and not self._seats.addresses:
+            _, joining = await asyncio.wait(joining, return_when=asyncio.FIRST_COMPLETED)
+        if joining:
+            await asyncio.wait(joining, timeout=_GRACE_S)
         self._spawn(self._watch())
 
     def _spawn(self, coroutine: Any) -> None:

@@ -18,9 +18,11 @@ import yaml
 
 from frnr_assets.assets.cells import FEATURE_ROWS
 from frnr_assets.automation import CELLS, INGEST, REFERENCES
+from frnr_assets.cluster.cluster import survey
 from frnr_assets.doctor import examine
 from frnr_assets.engine.outcomes import CellDone, CellOutcome, CellQuarantined
 from frnr_assets.media.ffmpeg import FFmpeg
+from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.settings import Settings
 from frnr_assets_tests.assets.conftest import Project, make_project, persistent_instance
 from frnr_assets_tests.assets.tool_wrapper import ToolWrapper, processes_of, wrap
@@ -274,6 +276,21 @@ def test_a_scheduler_that_is_not_there_is_a_sentence_in_bounded_time(project: Pr
         (said,) = there.failures(there.run(REFERENCES, first="bars", last="broken"))
     assert said.startswith(f"no Dask scheduler answers at {nobody} ")
     assert said.endswith("start it with `dask scheduler`, or correct scheduler in frnr.toml")
+
+
+def test_a_worker_that_hangs_is_named_and_hides_no_other(
+    cluster: DaskCluster, lab: Lab, toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("frnr_assets.cluster.cluster.ANSWER_S", 8.0)
+    _, hanging, _ = cluster.processes[:3]
+    hanging.popen.send_signal(signal.SIGSTOP)
+    try:
+        answers = survey(cluster.address, lab.tools, toolchain)
+    finally:
+        hanging.popen.send_signal(signal.SIGCONT)
+    said = [answer for answer in answers.values() if isinstance(answer, str)]
+    assert said == ["it does not answer within 8 s; look at its log, or end it"]
+    assert len(answers) == 2
 
 
 def test_the_doctor_says_whether_the_scheduler_answers_and_who_works_there(cluster: DaskCluster, nobody: str) -> None:
