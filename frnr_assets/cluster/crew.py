@@ -70,7 +70,9 @@ def _warn(text: str) -> None:
 
 
 class _WorkerGoneError(Exception):
-    pass
+    def __init__(self, *, may_have_begun: bool):
+        super().__init__()
+        self.may_have_begun = may_have_begun
 
 
 @dataclass
@@ -292,27 +294,30 @@ class ClusterCrew:
         if current is not None:
             self._tasks.add(current)
             current.add_done_callback(self._tasks.discard)
-        for attempt in range(1, _ATTEMPTS + 1):
+        died = 0
+        while True:
             try:
                 value, error = await self._attempt(piece.task, piece.place.seat)
-            except _WorkerGoneError:
-                if attempt < _ATTEMPTS:
-                    self._seats.leave(piece.place)
-                    piece.place = await self._another_place(piece.memory_bytes)
+            except _WorkerGoneError as gone:
+                # A worker that never began it says nothing about the piece.
+                died += gone.may_have_begun
+                if died == _ATTEMPTS:
+                    raise WorkersDied(
+                        f"{_ATTEMPTS} workers died while they worked on it, the last was {piece.place.seat.address}; "
+                        "its log may say why"
+                    ) from None
+                self._seats.leave(piece.place)
+                piece.place = await self._another_place(piece.memory_bytes)
                 continue
             if error is not None:
                 raise error
             return value
-        raise WorkersDied(
-            f"{_ATTEMPTS} workers died while they worked on it, the last was {piece.place.seat.address}; "
-            "its log may say why"
-        )
 
     async def _attempt(self, task: bytes, seat: Seat) -> tuple[Any, BaseException | None]:
         if self._is_over:
             raise asyncio.CancelledError
         if seat.is_gone:
-            raise _WorkerGoneError
+            raise _WorkerGoneError(may_have_begun=False)
         name = f"frnr-{self._batch}-{uuid.uuid4().hex}"
         try:
             future = self._client.submit(run_piece, self._batch, task, key=name, workers=[seat.address])
@@ -327,20 +332,21 @@ class ClusterCrew:
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if seat.is_gone and not (current and current.cancelling()):
-                raise _WorkerGoneError from None
+                raise _WorkerGoneError(may_have_begun=True) from None
             raise
         except (KilledWorker, NoValidWorkerError):
-            raise _WorkerGoneError from None
+            raise _WorkerGoneError(may_have_begun=True) from None
         except (concurrent.futures.CancelledError, OSError) as error:
             raise self._scheduler_gone() from error
         finally:
             seat.attempts.discard(result)
             # A piece that runs is given up by this, and its programs are killed.
             future.release()
-        if isinstance(answer[0], NotJoined):
-            self._let_go({seat.address})
         if isinstance(answer[0], NotJoined) or isinstance(answer[1], Cancelled):
-            raise _WorkerGoneError
+            # It is another worker, or one that is ending: asked at once, it would only answer the same again.
+            if not seat.is_gone:
+                self._let_go({seat.address})
+            raise _WorkerGoneError(may_have_begun=False)
         return answer
 
     async def _another_place(self, memory_bytes: int) -> Place:

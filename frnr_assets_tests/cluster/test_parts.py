@@ -1,5 +1,6 @@
 """What of clusters can be judged without one: the setting, the extra, versions, and who is given what."""
 
+import asyncio
 import importlib.metadata
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import dask.config
 import pytest
 from pydantic import ValidationError
 
+from frnr_assets.cluster.crew import _ATTEMPTS, ClusterCrew, _Piece
 from frnr_assets.cluster.seats import Place, Seat, Seats
 from frnr_assets.cluster.versions import differences, versions_of
 from frnr_assets.cluster.worker import Bench, Capacity, _capacity, _with_own_tools
@@ -140,6 +142,27 @@ def test_a_worker_has_its_threads_and_the_memory_it_is_told_or_a_share_of_its_li
     tools = {f"frnr.{name}": "9" for name in ("tool-memory-gib", "tool-file-gib", "tool-open-files")}
     with dask.config.set(tools | configured):
         assert _capacity(worker) == Capacity(3, bytes_)
+
+
+def test_a_piece_is_not_blamed_for_workers_that_left_before_they_began_it() -> None:
+    async def lose_workers() -> bool:
+        client: Any = None
+        crew = ClusterCrew(asyncio.get_running_loop(), client, "tcp://head-node:8786", {}, b"")
+        piece = _Piece(b"", GIB, Place(Seat("first", Capacity(1, GIB), is_gone=True), GIB))
+        doing = asyncio.ensure_future(crew._do(piece))  # noqa: SLF001 - the moment is between them
+        for number in range(2 * _ATTEMPTS):
+            await asyncio.sleep(0)
+            crew._seats.add(Seat(f"worker {number}", Capacity(1, GIB)))  # noqa: SLF001 - the moment is between them
+            crew._house()  # noqa: SLF001 - the moment is between them
+            assert piece.place.seat.is_gone
+            crew._let_go({f"worker {number}"})  # noqa: SLF001 - the moment is between them
+            await asyncio.sleep(0)
+            assert piece.place.seat.address == f"worker {number}", "it was given to that worker"
+        waits = not doing.done()
+        doing.cancel()
+        return waits
+
+    assert asyncio.run(lose_workers())
 
 
 def test_a_model_whose_content_changes_is_another_version(toolchain: Toolchain, tmp_path: Path) -> None:
