@@ -59,6 +59,6 @@ def differences(here: Mapping[str, str], there: Mapping[str, str]) -> str:
     """
     return "; ".join(
         f"{what} is {there.get(what, _MISSING)} there and {here.get(what, _MISSING)} here"
-        for what in here | there
+        for what in {**here, **there}
         if here.get(what) != there.get(what)
     )
