@@ -145,7 +145,9 @@ def test_a_kept_reference_has_the_frames_of_the_facts(
 def test_half_a_copy_of_a_reference_is_never_taken_for_the_reference(
     engine: Engine, clip: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeping = replace(engine, keep_reference="yuv")
+    # A full disk ends all that the runner does, for good.
+    toolchain = replace(engine.toolchain, runner=ToolRunner())
+    keeping = replace(engine, keep_reference="yuv", toolchain=toolchain)
 
     def copy_half(source: Path, target: Path) -> None:
         whole = source.read_bytes()
@@ -157,9 +159,6 @@ def test_half_a_copy_of_a_reference_is_never_taken_for_the_reference(
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             list(keeping.decode_references([clip]))
     assert list(keeping.tables.kept_references.iterdir()) == []
-    (done,) = keeping.decode_references([clip])
-    assert isinstance(done, ReferenceDone)
-    assert [path.name for path in keeping.tables.kept_references.iterdir()] == ["bars.yuv"]
 
 
 def test_a_decode_killed_from_outside_fails_instead_of_condemning_the_clip(
