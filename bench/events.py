@@ -81,12 +81,6 @@ def multiply(instance: dg.DagsterInstance, real: Real, clips: Sequence[str]) -> 
         _multiply_tags(connection, real, positions, first, stride)
         for create in indexes:
             connection.execute(sa.text(create))
-        if connection.dialect.name == "postgresql":
-            for table in (_EVENTS, _TAGS):
-                connection.execute(
-                    sa.text(f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), (SELECT MAX(id) FROM {table}))")  # noqa: S608 - likewise
-                )
-            connection.execute(sa.text("ANALYZE"))
     return len(clips) * stride
 
 
@@ -161,11 +155,7 @@ def _multiply_tags(
 
 def _drop_indexes(connection: sa.Connection) -> list[str]:
     """Drop the indexes of events and tags, but for primary keys, and return the statements that make them again."""
-    of_sqlite = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name IN (:a, :b)"
-    of_postgres = (
-        "SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN (:a, :b) AND indexname NOT LIKE '%_pkey'"
-    )
-    wanted = of_sqlite if connection.dialect.name == "sqlite" else of_postgres
+    wanted = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL AND tbl_name IN (:a, :b)"
     found = connection.execute(sa.text(wanted), {"a": _EVENTS, "b": _TAGS}).all()
     for name, _ in found:
         connection.execute(sa.text(f"DROP INDEX {name}"))
@@ -216,9 +206,7 @@ def _bulk(instance: dg.DagsterInstance) -> Iterator[sa.Connection]:
     """Lend a connection for millions of rows: in SQLite's own journal each of them would be written twice."""
     storage = instance.event_log_storage
     if not isinstance(storage, SqliteEventLogStorage):
-        with _index(instance) as connection:
-            yield connection
-        return
+        raise TypeError("the records are in no file of SQLite")
     engine = sa.create_engine(storage.conn_string_for_shard("index"), poolclass=sa.NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA journal_mode=OFF")

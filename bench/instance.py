@@ -21,6 +21,7 @@ from frnr_assets.corpus.tables import Tables
 from frnr_assets.definitions import build_definitions
 from frnr_assets.partitions import register_clips
 from frnr_assets.settings import Settings, load_settings
+from tools.ports import free_port
 
 SENSORS = (
     "watch_sources",
@@ -79,9 +80,7 @@ def _ask(port: int, name: str, query: str) -> float:
 @contextmanager
 def _webserver(project: Path) -> Iterator[tuple[int, int]]:
     """Lend a webserver: its process and its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     argv = [sys.executable, "-m", "dagster_webserver", "-m", "frnr_assets.definitions", "--host", "127.0.0.1"]
     # Where the checkout is not installed, it is found like this process has found it.
     paths = os.pathsep.join(path for path in sys.path if path)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
+import yaml
 
 from bench.measure import Figure, run_module, tell
-from bench.postgres import server, server_programs
 from bench.stage import Stage
 from frnr_assets.assets.cells import DISTORTION, FEATURE_ROWS
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE
@@ -16,29 +16,30 @@ from frnr_assets.assets.events import Parent, record
 from frnr_assets.automation import block_tags
 from frnr_assets.partitions import CLIP, cell_partitions, register_clips
 from frnr_assets.vocabulary import CANONICAL6_FEATURES, DEFAULT_CRF_SWEEP
+from tools.postgres import NoServerError, postgres_server
 
 MOST_CLIPS = 20
 _MOST_MS = 20
 # Dagster's own switch: one planned event for all partitions of an asset in a run.
 _ONE_PLANNED = {"DAGSTER_EMIT_PARTITION_SUBSET_IN_PLANNED_EVENTS": "1"}
-_TELEMETRY = "telemetry: {enabled: false}\n"
 
 
 def recording_figures(stage: Stage) -> Iterator[Figure]:
     """Measure the records of some cells on instances that have no other."""
-    project = stage.folder / "recording"
-    project.mkdir()
-    (project / "dagster.yaml").write_text(_TELEMETRY)
-    yield from _figures(project, "SQLite, empty", stage.size)
-    programs = server_programs()
-    if programs is None:
-        yield Figure("a cell in Dagster's records, PostgreSQL", None, remark="no PostgreSQL server")
-        return
-    on_server = stage.folder / "recording-on-server"
-    on_server.mkdir()
-    with server(stage.folder / "postgres", programs) as configuration:
-        (on_server / "dagster.yaml").write_text(_TELEMETRY + configuration)
-        yield from _figures(on_server, "PostgreSQL, empty", stage.size)
+    yield from _figures(_instance(stage.folder / "recording"), "SQLite, empty", stage.size)
+    try:
+        with postgres_server(durable=True) as server:
+            project = _instance(stage.folder / "recording-on-server", storage=server.storage(server.new_database()))
+            yield from _figures(project, "PostgreSQL, empty", stage.size)
+    except NoServerError as error:
+        yield Figure("a cell in Dagster's records, PostgreSQL", None, remark=str(error))
+
+
+def _instance(folder: Path, **configuration: object) -> Path:
+    """Make a folder that Dagster keeps its records in, or is told where."""
+    folder.mkdir()
+    (folder / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}, **configuration}))
+    return folder
 
 
 def full_recording_figures(stage: Stage) -> Iterator[Figure]:

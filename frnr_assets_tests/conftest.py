@@ -11,7 +11,7 @@ from frnr_assets.media.source import CODECS, SMALLEST_SIDE, SourceRules
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_ffmpeg, open_toolchain
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets.vocabulary import DEFAULT_CRF_SWEEP, DEFAULT_ENCODER, DEFAULT_PRESET
-from frnr_assets_tests.postgres import NoServerError, PostgresServer, postgres_server
+from tools.postgres import NoServerError, PostgresServer, postgres_server
 
 # Clips that lose nothing, have a palette or are very small, besides those that people upload.
 RULES = SourceRules(codecs=(*CODECS, "ffv1", "png"), min_side=SMALLEST_SIDE)

@@ -19,8 +19,8 @@ from frnr_assets.automation import INGEST, REFERENCES
 from frnr_assets.corpus.tables import Tables
 from frnr_assets_tests.assets.ui import CODE_LOCATIONS, LAUNCH_BACKFILL, Ui, partition_range, until
 from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
-from frnr_assets_tests.ports import free_port
-from frnr_assets_tests.postgres import PostgresServer
+from tools.ports import free_port
+from tools.postgres import PostgresServer
 
 CHECKOUT = Path(__file__).parents[1]
 DEPLOY = CHECKOUT / "deploy"

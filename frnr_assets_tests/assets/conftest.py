@@ -21,7 +21,7 @@ from frnr_assets_tests.assets.batch import ALL_CLIPS, FIRST, LAST, Batch, make_c
 from frnr_assets_tests.assets.run_job import main as run_job
 from frnr_assets_tests.conftest import SMALL_SCENE, MakeClip
 from frnr_assets_tests.once import made_once
-from frnr_assets_tests.postgres import PostgresServer
+from tools.postgres import PostgresServer
 
 on_both_storages = pytest.mark.parametrize("storage", ["sqlite", "postgres"], indirect=True)
 

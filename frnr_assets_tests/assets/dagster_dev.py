@@ -6,9 +6,10 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from frnr_assets_tests.ports import free_port
+from tools.ports import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -20,7 +21,12 @@ def ui_arguments() -> list[str]:
 
 
 class DagsterDev:
-    """Webserver, daemon and code server on a free port; what they print is in the file `log` of the folder."""
+    """Webserver, daemon and code server on a free port.
+
+    Attributes:
+        address: of the webserver.
+        log: the file of what they print.
+    """
 
     def __init__(self, folder: Path, home: Path):
         home.mkdir(exist_ok=True)
@@ -30,7 +36,8 @@ class DagsterDev:
         # A shell that runs the tests in the background has its children ignore SIGINT, which ends this one.
         dagster = ["env", "--default-signal=INT", sys.executable, "-m", "dagster"]
         command = [*dagster, *ui_arguments(), "--port", str(self.port)]
-        with (folder / "log").open("wb") as log:
+        self.log = folder / "log"
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
                 cwd=folder,
@@ -40,10 +47,19 @@ class DagsterDev:
                 start_new_session=True,
             )
 
+    def assert_running(self) -> None:
+        """Say what it said last if it has ended, instead of waiting for it."""
+        status = self.process.poll()
+        assert status is None, f"dagster dev ended with status {status}: {self.log.read_text()[-2000:]}"
+
     def stop(self) -> None:
+        """End it and all that it has started."""
         os.killpg(self.process.pid, signal.SIGINT)
         try:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
             self.process.wait()
+        # What it has started may outlive it.
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)

@@ -24,8 +24,8 @@ from frnr_assets.media.ffmpeg import FFmpeg
 from frnr_assets.postgres import Patience, end_backends
 from frnr_assets_tests.assets.batch import SWEEP, Batch
 from frnr_assets_tests.assets.conftest import persistent_instance
-from frnr_assets_tests.ports import free_port
-from frnr_assets_tests.postgres import PostgresServer
+from tools.ports import free_port
+from tools.postgres import PostgresServer
 
 # Longer than one answer is waited for.
 OUTAGE_S = 15.0

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests: a cluster of its own in a temporary folder, on a free port of this machine."""
+"""A PostgreSQL server for tests and measurements: a cluster in a temporary folder, on a free port of this machine."""
 
 import os
 import pwd
@@ -17,9 +17,9 @@ import dagster as dg
 import psycopg2
 import psycopg2.extensions
 
-from frnr_assets_tests.ports import free_port
+from tools.ports import free_port
 
-MISSING = "there is no PostgreSQL server here to test with; install the Debian package postgresql"
+MISSING = "there is no PostgreSQL server here; install the Debian package postgresql"
 _USER, _TEMPLATE = "frnr", "dagster_template"
 
 
@@ -45,6 +45,7 @@ class PostgresServer:
     _databases: int = field(default=0)
 
     def start(self) -> None:
+        """Start it, and return once it answers."""
         self._control("start", "--log", str(self.folder / "log"))
 
     def stop(self, mode: str = "immediate") -> None:
@@ -56,6 +57,7 @@ class PostgresServer:
         run_as_owner([str(self.programs / "pg_ctl"), what, "--wait", "--silent", "--pgdata", data, *arguments])
 
     def connect(self, database: str = "postgres") -> "psycopg2.extensions.connection":
+        """Open a connection that commits each statement."""
         connection = psycopg2.connect(
             host="127.0.0.1", port=self.port, user=_USER, password=self.password, dbname=database
         )
@@ -63,6 +65,7 @@ class PostgresServer:
         return connection
 
     def ask(self, query: str, database: str = "postgres", values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement on a connection of its own, and return its rows."""
         connection = self.connect(database)
         try:
             with connection.cursor() as cursor:
@@ -96,14 +99,19 @@ class PostgresServer:
 
 
 def run_as_owner(command: list[str]) -> None:
-    """Run a program of PostgreSQL, which refuses to work for root."""
+    """Run a program of PostgreSQL, which refuses to work for root.
+
+    Raises:
+        RuntimeError: it failed; the message is what it said.
+    """
     lowered = ["setpriv", f"--reuid={owner()}", f"--regid={pwd.getpwnam(owner()).pw_gid}", "--clear-groups"]
     as_whom = lowered if os.geteuid() == 0 else []
     # Nothing of it is waited for but its end: the server keeps the descriptors that it was started with.
     with tempfile.TemporaryFile() as said:
         done = subprocess.run([*as_whom, *command], stdout=said, stderr=said, cwd="/", check=False)
         said.seek(0)
-        assert done.returncode == 0, f"{' '.join(command)}: {said.read().decode(errors='replace')}"
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {said.read().decode(errors='replace')}")
 
 
 def owner() -> str:
@@ -129,8 +137,11 @@ def programs() -> Path:
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
     """Start a cluster, and remove it in the end.
+
+    Args:
+        durable: write what is committed to the disk, as a server does that outlives its machine; tests need not.
 
     Raises:
         NoServerError: PostgreSQL is not installed.
@@ -144,7 +155,7 @@ def postgres_server() -> Iterator[PostgresServer]:
             "listen_addresses": "'127.0.0.1'",
             "port": server.port,
             "unix_socket_directories": f"'{name}'",
-            "fsync": "off",
+            "fsync": "on" if durable else "off",
             "max_connections": 50,
         }
         if os.geteuid() == 0:
