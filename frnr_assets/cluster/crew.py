@@ -110,7 +110,7 @@ class ClusterCrew:
     """A crew of workers on other machines.
 
     A worker takes part when it has shown that its code, tools and models are those of the run, whenever it comes. Of a
-    worker that is gone, the pieces go to others; a piece that has lost ``_ATTEMPTS`` workers fails.
+    worker that is gone, or whose tools are, the pieces go to others; a piece that has lost ``_ATTEMPTS`` workers fails.
 
     Args:
         loop: runs in a thread of its own; everything that waits for the cluster happens in it.
@@ -267,9 +267,9 @@ class ClusterCrew:
             self._seats.add(Seat(address, answer))
             self._house()
 
-    def _let_go(self, addresses: set[str]) -> None:
+    def _let_go(self, addresses: set[str], why: str = "gone") -> None:
         for seat in self._seats.remove(addresses):
-            _warn(f"the worker {seat.address} is gone; what it was doing is done again")
+            _warn(f"the worker {seat.address} is {why}; what it was doing is done again")
             for attempt in seat.attempts:
                 attempt.cancel()
 
@@ -346,6 +346,11 @@ class ClusterCrew:
             # It is another worker, or one that is ending: asked at once, it would only answer the same again.
             if not seat.is_gone:
                 self._let_go({seat.address})
+            raise _WorkerGoneError(may_have_begun=False)
+        if type(answer[1]) is ToolError:
+            # Its own program cannot be used any more, which says nothing about the piece, and would befall all others.
+            self._refused[seat.address] = str(answer[1])
+            self._let_go({seat.address}, f"used no longer: {answer[1]}")
             raise _WorkerGoneError(may_have_begun=False)
         return answer
 

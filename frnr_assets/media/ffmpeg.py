@@ -84,8 +84,8 @@ def inspect_ffmpeg(path: Path, runner: ToolRunner) -> FFmpeg:
     """
     try:
         result = runner.run([str(path), "-version"], timeout_s=INSPECT_TIMEOUT_S)
-    except ToolFailed as error:
-        raise ToolError(f"{path} could not be run: {error.reason}") from error
+    except ToolError as error:
+        raise ToolError(f"{path} could not be run: {error}") from error
     match = re.match(VERSION_PATTERN, result.stdout)
     if result.returncode != 0 or match is None:
         raise ToolError(f"{path} does not behave like ffmpeg: `{result.command}` did not print its version")

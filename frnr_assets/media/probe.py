@@ -89,8 +89,6 @@ def probe_source(source: Path, runner: ToolRunner, rules: SourceRules, found: Fi
         memory_bytes = _PROBE_BASE_BYTES + _PROBE_BYTES_PER_PIXEL * rules.max_pixels
         result = runner.run(argv, timeout_s=PROBE_TIMEOUT_S, memory_bytes=memory_bytes, inherited=(descriptor,))
     except ToolFailed as error:
-        if error.result is None:
-            raise
         raise ClipUnusable(f"it could not be probed: {error.reason}", error.detail) from error
     if result.returncode in {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT}:
         raise ToolFailed("the probe was killed", result)

@@ -127,7 +127,7 @@ class ToolFailed(ToolError):  # noqa: N818 - the name says what happened
 
     Attributes:
         reason: one sentence.
-        result: the run; None when the program could not be started.
+        result: the run; None when it is the file that was to be read, not a program, that failed.
         timed_out: whether it was stopped for its time limit.
     """
 
@@ -291,7 +291,7 @@ class ToolRunner:
         # prlimit and setpriv would report a missing program with a status of their own.
         program = shutil.which(argv[0])
         if program is None:
-            raise ToolFailed(f"{argv[0]} is not an executable file")
+            raise ToolError(f"{argv[0]} is not an executable file")
         with self._lock:
             if self._cancelled:
                 raise Cancelled

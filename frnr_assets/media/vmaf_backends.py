@@ -362,8 +362,8 @@ def _score_noise(tool: VmafTool, model: VmafModel, width: int, runner: ToolRunne
         )
         try:
             result = runner.run(command, cwd=folder, timeout_s=INSPECT_TIMEOUT_S)
-        except ToolFailed as error:
-            raise ToolError(f"{error.reason}; {_ADVICE}") from error
+        except ToolError as error:
+            raise ToolError(f"{error}; {_ADVICE}") from error
         if "unrecognized option" in result.stderr:
             raise ToolError(f"vmaf_args: {result.stderr.splitlines()[0]}")
         if "loading model" in result.stderr:

@@ -103,6 +103,24 @@ def test_a_worker_that_is_killed_loses_no_cell_and_measures_none_twice(
     assert_each_once(outcomes, lab, decoded)
 
 
+def test_a_worker_that_loses_its_ffmpeg_is_used_no_longer_and_fails_no_cell(
+    lab: Lab, decoded: Lab, cluster: DaskCluster, wrapper: ToolWrapper, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = cluster.start_worker({"ffmpeg_path": str(wrapper.path)})
+    try:
+        with lab.engine(cluster.address) as engine:
+            wait_until(lambda: engine.pool.cores == 3)
+            wrapper.path.unlink()
+            outcomes = list(engine.measure_cells(dict.fromkeys(lab.clips, SWEEP), run_id="run"))
+    finally:
+        worker.kill()
+    assert_each_once(outcomes, lab, decoded)
+    (said,) = [record.message for record in caplog.records if "used no longer" in record.message]
+    assert said.endswith(
+        f"is used no longer: {wrapper.path} is not an executable file; what it was doing is done again"
+    )
+
+
 DEADLY = """\
 #!/bin/sh
 files=$(for number in /proc/$$/fd/*; do readlink "$number"; done)

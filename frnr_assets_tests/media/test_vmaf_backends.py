@@ -329,7 +329,7 @@ class TestPipes:
         before = descriptors()
         score(source, reference, [distortion], with_tool(executable))
         for broken in ("/no/such/vmaf", "/bin/true", "/bin/false"):
-            with pytest.raises(ToolFailed):
+            with pytest.raises(ToolError):
                 score(source, reference, [distortion], with_tool(VmafTool(broken)))
         with pytest.raises(ToolFailed):
             score(source, reference, [tmp_path / "gone.mp4"], with_tool(executable))
