@@ -53,8 +53,6 @@ def build_jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
     the corpus, the checks of the tables it is made from, and its report have a run of their own.
     """
     corpora = [FR_CORPUS, *([MIXED_CORPUS] if settings.fr_datasets else [])]
-    # For the filter of the page of runs.
-    how_encoded = {"encoder": settings.encoder, "preset": settings.preset}
     measured = dg.AssetSelection.checks_for_assets(DECODED_REFERENCE, FEATURE_ROWS)
     return [
         dg.define_asset_job(INGEST, dg.AssetSelection.assets(SOURCE_MANIFEST), description="Read the manifests."),
@@ -67,7 +65,6 @@ def build_jobs(settings: Settings) -> list[UnresolvedAssetJobDefinition]:
             CELLS,
             dg.AssetSelection.assets(DISTORTION, FEATURE_ROWS).without_checks(),
             description="Encode and score some cells.",
-            tags=how_encoded,
         ),
         dg.define_asset_job(
             PUBLISH,

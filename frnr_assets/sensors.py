@@ -208,12 +208,11 @@ class _Stage:
             )
         if pause := self._pause(context.instance, tables):
             return dg.SkipReason(f"{len(missing)} clips to do; {pause}")
-        return self._request(context.instance, tables, missing, todo, active, limit - queued)
+        return self._request(context.instance, missing, todo, active, limit - queued)
 
     def _request(
         self,
         instance: dg.DagsterInstance,
-        tables: Tables,
         missing: frozenset[str],
         todo: Backlog,
         active: Sequence[dg.DagsterRun],
@@ -228,9 +227,8 @@ class _Stage:
         idle = todo.quarantined - busy if self.job == CELLS else frozenset[str]()
         now = missing - busy - held
         sweep = self.settings.crf_sweep if self.job == CELLS else None
-        datasets = dict(tables.listed_clips().select("clip", "dataset").iter_rows())
         requests = [
-            dg.RunRequest(tags=block_tags(block[0], block[-1], sweep) | _dataset_tag(map(datasets.get, block)))
+            dg.RunRequest(tags=block_tags(block[0], block[-1], sweep))
             for block, _ in zip(blocks(order, now, self.block_clips, idle), range(number), strict=False)
         ]
         if requests:
@@ -350,11 +348,6 @@ def _some(paths: Iterable[str]) -> str:
     found = list(paths)
     more = f" and {len(found) - _EXAMPLES} more" if len(found) > _EXAMPLES else ""
     return harmless(", ".join(found[:_EXAMPLES]) + more)
-
-
-def _dataset_tag(datasets: Iterable[str | None]) -> dict[str, str]:
-    """Return the tag by which the page of runs finds those of a dataset; a block may have clips of several."""
-    return {"dataset": harmless(", ".join(sorted(set(filter(None, datasets)))))}
 
 
 def _minutes_ago(minutes: float) -> datetime:

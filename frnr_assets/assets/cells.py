@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from frnr_assets.assets.clips import clips_by_key
+from frnr_assets.assets.clips import clips_by_key, tag_run
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE, record_reference
 from frnr_assets.assets.descriptions import (
     COLUMN_SCHEMA,
@@ -109,15 +109,16 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
         compute: ComputeResource,
     ) -> Iterator[dg.MaterializeResult[None]]:
         wanted = cells_by_clip(context.partition_keys)
-        clips, problems = clips_by_key(tables.tables(), wanted)
+        found = clips_by_key(tables.tables(), wanted)
+        tag_run(context, found.datasets, encoder=settings.encoder, preset=settings.preset)
         total = len(context.partition_keys)
         progress = Progress("cells", total, context.log.info)
-        references = latest_parents(context, DECODED_REFERENCE, clips)
-        failed: dict[str, str] = {cell_key(key, crf): why for key, why in problems.items() for crf in wanted[key]}
+        references = latest_parents(context, DECODED_REFERENCE, found.clips)
+        failed: dict[str, str] = {cell_key(key, crf): why for key, why in found.problems.items() for crf in wanted[key]}
         if failed:
             progress.count("failed", len(failed))
         with Workshop(sources, ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
-            requested = {clip: wanted[key] for key, clip in clips.items()}
+            requested = {clip: wanted[key] for key, clip in found.clips.items()}
             outcomes = engine.measure_cells(
                 requested, run_id=context.run.run_id, recompute=config.recompute, waiting=progress.tick
             )

@@ -1,17 +1,35 @@
 """From partition keys to the clips of the manifest."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
 import polars as pl
 
 from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.engine.outcomes import Clip
+from frnr_assets.words import harmless
 
 
-def clips_by_key(tables: Tables, keys: Iterable[str]) -> tuple[dict[str, Clip], dict[str, str]]:
-    """Return the clips of a run in the order of their keys, and why the others of its keys stand for no clip.
+@dataclass(frozen=True)
+class WantedClips:
+    """What the keys of a run stand for.
+
+    Attributes:
+        clips: by key, in the order of the keys.
+        problems: by key, why it stands for no clip.
+        datasets: names of the datasets that the clips are from.
+    """
+
+    clips: Mapping[str, Clip]
+    problems: Mapping[str, str]
+    datasets: frozenset[str]
+
+
+def clips_by_key(tables: Tables, keys: Iterable[str]) -> WantedClips:
+    """Look up the clips of a run.
 
     Raises:
         dg.Failure: there is no manifest table.
@@ -23,5 +41,19 @@ def clips_by_key(tables: Tables, keys: Iterable[str]) -> tuple[dict[str, Clip], 
         raise refusal(str(error)) from error
     found = {key: Clip(key, Path(src), mos) for key, src, mos in listed.select("clip", "src", "mos").iter_rows()}
     gone = "it is not in the manifest any more; add it and materialize source_manifest, or leave it out"
-    clips = {key: found[key] for key in wanted if key in found}
-    return clips, {key: gone for key in wanted if key not in found}
+    return WantedClips(
+        clips={key: found[key] for key in wanted if key in found},
+        problems={key: gone for key in wanted if key not in found},
+        datasets=frozenset(listed["dataset"].to_list()),
+    )
+
+
+def tag_run(context: dg.AssetExecutionContext, datasets: Iterable[str], **how: str) -> None:
+    """Add the tags by which the page of runs finds a run, whoever launched it.
+
+    Args:
+        context: of the run.
+        datasets: what its clips are from; a run may have clips of several.
+        how: further tags, such as the encoder.
+    """
+    context.instance.add_run_tags(context.run.run_id, {"dataset": harmless(", ".join(sorted(datasets))), **how})

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from frnr_assets.assets.clips import clips_by_key
+from frnr_assets.assets.clips import clips_by_key, tag_run
 from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, describe, documented_in, rounded, table_schema
 from frnr_assets.assets.events import Parent, record
 from frnr_assets.assets.progress import Progress, failure
@@ -64,13 +64,15 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
         tables: TablesResource,
         compute: ComputeResource,
     ) -> Iterator[dg.MaterializeResult[None]]:
-        clips, failed = clips_by_key(tables.tables(), context.partition_keys)
+        found = clips_by_key(tables.tables(), context.partition_keys)
+        tag_run(context, found.datasets)
+        failed = dict(found.problems)
         total = len(context.partition_keys)
         progress = Progress("clips", total, context.log.info)
         if failed:
             progress.count("failed", len(failed))
         with Workshop(sources, ffmpeg, vmaf, tables, compute).open(settings.crf_sweep) as engine:
-            for done in engine.decode_references(list(clips.values()), waiting=progress.tick):
+            for done in engine.decode_references(list(found.clips.values()), waiting=progress.tick):
                 if isinstance(done, ReferenceFailed):
                     failed[done.clip] = done.reason
                     context.log.error(harmless_lines(f"{done.clip}: {done.detail}"))

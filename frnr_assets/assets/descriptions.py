@@ -46,14 +46,13 @@ def _type_name(kind: pa.DataType) -> str:
 
 
 def documented_in(page: str) -> dict[str, dg.MetadataValue]:
-    """Return metadata that leads to the page which explains an asset, or to the README where there is no such page.
+    """Return metadata that leads to the page which explains an asset.
 
     Args:
-        page: path within the checkout; an installed package has no pages, and no metadata.
+        page: path within the checkout; a package that is installed without one has no pages, and no metadata.
     """
-    checkout = Path(__file__).parents[2]
-    found = next((path for path in (checkout / page, checkout / "README.md") if path.exists()), None)
-    return {"documentation": dg.MetadataValue.path(found)} if found else {}
+    found = Path(__file__).parents[2] / page
+    return {"documentation": dg.MetadataValue.path(found)} if found.exists() else {}
 
 
 def rounded(value: float) -> float:

@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from frnr_assets.assets.descriptions import documented_in, rounded, table_schema
+from frnr_assets.corpus.dataset import FrDataset
 from frnr_assets.corpus.schema import ROW_SCHEMA
+from frnr_assets.definitions import build_definitions
+from frnr_assets.settings import Settings
 
 
 def test_no_word_of_a_column_is_taken_for_html_and_lost() -> None:
@@ -14,9 +17,16 @@ def test_no_word_of_a_column_is_taken_for_html_and_lost() -> None:
     assert columns["extra_params"].type == "list of string"
 
 
-def test_an_asset_leads_to_a_page_that_is_there() -> None:
-    for page in ("docs/command.md", "docs/no_such_page.md"):
-        assert Path(str(documented_in(page)["documentation"].value)).is_file()
+def test_every_asset_leads_to_a_page_that_is_there() -> None:
+    masters = FrDataset(name="masters", rows=Path("rows.jsonl"), licence="CC0")
+    assets = build_definitions(Settings(fr_datasets=(masters,))).resolve_all_asset_specs()
+    pages = {spec.key.to_user_string(): spec.metadata.get("documentation") for spec in assets}
+    assert [asset for asset, page in pages.items() if page is None] == []
+    assert all(Path(str(page.value)).suffix == ".md" for page in pages.values() if page)
+
+
+def test_a_package_without_its_pages_leads_nowhere() -> None:
+    assert documented_in("docs/no_such_page.md") == {}
 
 
 @pytest.mark.parametrize(("value", "shown"), [(80.24400000000001, 80.244), (94.8346785, 94.8347), (0.0, 0.0)])

@@ -63,6 +63,15 @@ def test_clips_become_a_corpus(materialized: Project) -> None:
     )
 
 
+def test_runs_are_found_by_dataset_and_by_how_they_encode_whoever_launched_them(materialized: Project) -> None:
+    encoding = {"encoder": "libx264", "preset": "medium"}
+    for job, wanted in ((REFERENCES, {}), (CELLS, encoding)):
+        runs = materialized.instance.get_runs(dg.RunsFilter(job_name=job))
+        found = [{tag: run.tags.get(tag) for tag in ("dataset", *encoding)} for run in runs]
+        assert found
+        assert all(tags == {"dataset": "tests", "encoder": None, "preset": None, **wanted} for tags in found)
+
+
 def test_every_cell_is_recorded_once_with_numbers_to_plot(materialized: Project) -> None:
     for asset in (DISTORTION, FEATURE_ROWS):
         made = materialized.materializations(asset)

@@ -9,10 +9,9 @@ import dagster as dg
 import pytest
 
 from frnr_assets.assets.fr_corpus import FR_CORPUS
-from frnr_assets.automation import CELLS, PUBLISH
+from frnr_assets.automation import PUBLISH
 from frnr_assets.corpus.backlog import backlog
 from frnr_assets.corpus.tables import Tables
-from frnr_assets.definitions import build_definitions
 from frnr_assets.partitions import CLIP
 from frnr_assets.settings import Automation
 from frnr_assets_tests.assets.automated import (
@@ -67,14 +66,6 @@ class TestBlocks:
         place.done(sensor, names[:size])
         place.end(runs[0])
         assert [ends(tags) for tags in place.tick(sensor)] == [ends(place.tags(sensor, names[2 * size], names[-1]))]
-
-    def test_a_run_is_found_by_the_dataset_of_its_clips_and_by_how_they_are_encoded(
-        self, place: Place, stage: str
-    ) -> None:
-        (tags,) = place.tick(stage)
-        assert tags["dataset"] == "tests"
-        of_job = build_definitions(place.settings).resolve_job_def(CELLS).run_tags
-        assert (of_job["encoder"], of_job["preset"]) == ("libx264", "medium")
 
     @on_both_storages
     def test_a_clip_that_is_gone_is_left_alone_and_splits_the_block(self, place: Place, stage: str) -> None:
