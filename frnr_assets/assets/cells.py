@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from frnr_assets.assets.clips import clips_by_key, tag_run
 from frnr_assets.assets.decoded_reference import DECODED_REFERENCE, record_reference
@@ -14,7 +15,6 @@ from frnr_assets.assets.descriptions import (
     OWNERS,
     PARTITION_ROW_COUNT,
     describe,
-    documented_in,
     rounded,
     table_schema,
 )
@@ -50,7 +50,7 @@ def code_version(settings: Settings) -> str:
 class CellsConfig(dg.Config):
     """What the operator may ask of a run."""
 
-    recompute: bool = False
+    recompute: bool = Field(default=False, description="Measure also the cells that have a row already.")
 
 
 def build_cells(settings: Settings) -> dg.AssetsDefinition:
@@ -69,13 +69,13 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                     "The distortions: each reference re-encoded at each CRF of the sweep, straight from the upload, "
                     "with one encoder thread. Size, bitrate and the encoder's own statistics are recorded; the "
                     "bitstream is deleted once it is scored, unless keep_encodes is set. They are made together with "
-                    "feature_rows."
+                    "feature_rows.",
+                    "docs/concepts.md",
                 ),
                 owners=OWNERS,
                 kinds={"ffmpeg"},
                 group_name=GROUP,
                 code_version=version,
-                metadata=documented_in("docs/concepts.md"),
             ),
             dg.AssetSpec(
                 FEATURE_ROWS,
@@ -86,13 +86,14 @@ def build_cells(settings: Settings) -> dg.AssetsDefinition:
                     "(adm2, vif_scale0..3, motion2). A materialized partition is one complete, durable row, or a "
                     "cell of a clip in quarantine, which has none. Features beyond these (extra_features) are in the "
                     "table tables/extra_features of the data root, and the scores of every frame (per_frame_scores) in "
-                    "tables/frame_scores."
+                    "tables/frame_scores.",
+                    "docs/data_dictionary.md",
                 ),
                 owners=OWNERS,
                 kinds={"vmaf", "parquet"},
                 group_name=GROUP,
                 code_version=version,
-                metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA), **documented_in("docs/data_dictionary.md")},
+                metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA)},
             ),
         ],
         can_subset=True,

@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from frnr_assets.assets.descriptions import GROUP, OWNERS, describe, documented_in, rounded
+from frnr_assets.assets.descriptions import GROUP, OWNERS, describe, rounded
 from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.tables import NotMaterialized
@@ -29,13 +29,13 @@ def build_corpus_report() -> dg.AssetsDefinition:
             "Pictures and tables of the published corpus, in the metadata here and in one HTML page: VMAF over "
             "bitrate, VMAF and the canonical-6 at each CRF, their correlations, MOS against VMAF, curves that are not "
             "monotone, the mix of clips, quarantine. `shown_clips` in the launchpad draws the curves "
-            "of single clips on top."
+            "of single clips on top.",
+            "docs/corpus.md",
         ),
         owners=OWNERS,
         kinds={"matplotlib", "html"},
         group_name=GROUP,
         code_version="1",
-        metadata=documented_in("docs/corpus.md"),
     )
     def corpus_report(
         context: dg.AssetExecutionContext, config: ReportConfig, tables: TablesResource

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from frnr_assets.assets.clips import clips_by_key, tag_run
-from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, describe, documented_in, rounded, table_schema
+from frnr_assets.assets.descriptions import COLUMN_SCHEMA, GROUP, OWNERS, describe, rounded, table_schema
 from frnr_assets.assets.events import Parent, record
 from frnr_assets.assets.progress import Progress, failure
 from frnr_assets.assets.source_manifest import MANIFEST_VERSION, SOURCE_MANIFEST
@@ -43,13 +43,14 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
                 description=describe(
                     "The facts of every clip: its source was probed, and decoded from the first frame to the last. "
                     "The decoded upload is the reference of all its cells; its frames are hashed, not kept. A clip "
-                    "that cannot be used is put into quarantine, with the reason in its metadata."
+                    "that cannot be used is put into quarantine, with the reason in its metadata.",
+                    "docs/concepts.md",
                 ),
                 owners=OWNERS,
                 kinds={"ffmpeg", "parquet"},
                 group_name=GROUP,
                 code_version=RECIPE_VERSION,
-                metadata={COLUMN_SCHEMA: table_schema(REFERENCES_SCHEMA), **documented_in("docs/concepts.md")},
+                metadata={COLUMN_SCHEMA: table_schema(REFERENCES_SCHEMA)},
             )
         ],
         can_subset=True,

@@ -1,7 +1,5 @@
 """What every asset says about itself in the UI."""
 
-from pathlib import Path
-
 import dagster as dg
 import pyarrow as pa
 
@@ -20,9 +18,9 @@ COLUMN_SCHEMA, ROW_COUNT, PARTITION_ROW_COUNT = (
 )
 
 
-def describe(text: str, caveat: str = CAVEAT) -> str:
-    """Return an asset's description, with the caveat."""
-    return f"{text}\n\n**Caveat.** {caveat}"
+def describe(text: str, page: str, caveat: str = CAVEAT) -> str:
+    """Return an asset's description, with the caveat and with the page of the repository that explains the asset."""
+    return f"{text}\n\n**Caveat.** {caveat}\n\n**Explained in** `{page}`"
 
 
 def table_schema(schema: pa.Schema) -> dg.TableSchema:
@@ -43,16 +41,6 @@ def table_schema(schema: pa.Schema) -> dg.TableSchema:
 
 def _type_name(kind: pa.DataType) -> str:
     return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
-
-
-def documented_in(page: str) -> dict[str, dg.MetadataValue]:
-    """Return metadata that leads to the page which explains an asset.
-
-    Args:
-        page: path within the checkout; a package that is installed without one has no pages, and no metadata.
-    """
-    found = Path(__file__).parents[2] / page
-    return {"documentation": dg.MetadataValue.path(found)} if found.exists() else {}
 
 
 def rounded(value: float) -> float:

@@ -13,7 +13,6 @@ from frnr_assets.assets.descriptions import (
     OWNERS,
     ROW_COUNT,
     describe,
-    documented_in,
     rounded,
     table_schema,
 )
@@ -39,13 +38,14 @@ def build_fr_corpus(settings: Settings) -> dg.AssetsDefinition:
             "The corpus: all current feature rows as one Parquet dataset, Hive-partitioned by crf, in the vmaf-tune "
             "row schema plus nr_source, nr_mos and fr_from_nr, with a table of its sources (split and weight) and a "
             "dataset card beside it. A broken corpus is not published; readers see the "
-            "version before or the new one, never half."
+            "version before or the new one, never half.",
+            "docs/corpus.md",
         ),
         owners=OWNERS,
         kinds={"polars", "parquet"},
         group_name=GROUP,
         code_version="2",
-        metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA), **documented_in("docs/corpus.md")},
+        metadata={COLUMN_SCHEMA: table_schema(ROW_SCHEMA)},
     )
     def fr_corpus(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult[None]:
         store = tables.tables()

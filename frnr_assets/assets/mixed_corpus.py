@@ -11,7 +11,6 @@ from frnr_assets.assets.descriptions import (
     OWNERS,
     ROW_COUNT,
     describe,
-    documented_in,
     table_schema,
 )
 from frnr_assets.assets.fr_corpus import FR_CORPUS, background_of, unwritable, without_card
@@ -42,13 +41,14 @@ def build_mixed_corpus(settings: Settings) -> dg.AssetsDefinition:
             "false, as one Parquet dataset, Hive-partitioned by crf, with a table of its sources (split, and weights "
             "with which both strata count the same) and a dataset card. Rows of those datasets that break a rule are "
             "left out and named.",
+            "docs/corpus.md",
             MIXED_CONTRACT.caveat,
         ),
         owners=OWNERS,
         kinds={"polars", "parquet"},
         group_name=GROUP,
         code_version="1",
-        metadata={COLUMN_SCHEMA: table_schema(MIXED_CONTRACT.schema), **documented_in("docs/corpus.md")},
+        metadata={COLUMN_SCHEMA: table_schema(MIXED_CONTRACT.schema)},
     )
     def mixed_corpus(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult[None]:
         store = tables.tables()

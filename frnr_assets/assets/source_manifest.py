@@ -10,7 +10,6 @@ from frnr_assets.assets.descriptions import (
     OWNERS,
     ROW_COUNT,
     describe,
-    documented_in,
     table_schema,
 )
 from frnr_assets.assets.progress import refusal
@@ -37,13 +36,14 @@ def build_source_manifest(settings: Settings) -> dg.AssetsDefinition:
         description=describe(
             "The clips of the no-reference datasets: key, path, MOS. Materializing it reads the manifests, updates the "
             "table and registers every new clip as a partition of the assets downstream. Rows that cannot be used are "
-            "kept in a table of rejects, with file, line and reason."
+            "kept in a table of rejects, with file, line and reason.",
+            "docs/configuration.md",
         ),
         owners=OWNERS,
         kinds={"polars", "parquet"},
         group_name=GROUP,
         code_version="1",
-        metadata={COLUMN_SCHEMA: table_schema(CLIPS_SCHEMA), **documented_in("docs/configuration.md")},
+        metadata={COLUMN_SCHEMA: table_schema(CLIPS_SCHEMA)},
     )
     def source_manifest(context: dg.AssetExecutionContext, tables: TablesResource) -> dg.MaterializeResult[None]:
         store = tables.tables()
