@@ -1,5 +1,6 @@
-"""One platform and one browser for the whole story; what the screen showed when it went wrong is kept."""
+"""One platform and one browser for the whole story; of a failure, the screen and what Dagster said are kept."""
 
+import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -20,15 +21,20 @@ def executable() -> str:
 
 
 @pytest.fixture(scope="session")
-def running(executable: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def running(
+    executable: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Platform]:
     del executable  # without a browser, nothing need run
     with platform(tmp_path_factory.mktemp("e2e") / "site") as started:
         yield started
+        if request.session.testsfailed:
+            FAILURES.mkdir(exist_ok=True)
+            shutil.copy(started.dev.log, FAILURES / "dagster.log")
 
 
 @pytest.fixture(scope="session")
 def screen(executable: str, running: Platform) -> Iterator[Screen]:
-    with browser_on(running.address, executable) as shown:
+    with browser_on(running.dev, executable) as shown:
         shown.wait_for_platform()
         yield shown
 

@@ -39,10 +39,10 @@ interval_seconds = 1
 
 @dataclass(frozen=True)
 class Platform:
-    """Where it is, and what happens to its files without a click."""
+    """Where it is, what runs there, and what happens to its files without a click."""
 
     folder: Path
-    address: str
+    dev: DagsterDev
 
     def lose(self, clip: str) -> None:
         """Take a clip's file away, as a disk does that is not mounted."""
@@ -75,7 +75,7 @@ def platform(folder: Path) -> Iterator[Platform]:
     (clips / f"{BROKEN}.mp4").write_bytes(whole[: len(whole) // 2])
     (folder / "frnr.toml").write_text(SETTINGS)
     dev = DagsterDev(folder, folder / ".dagster")
-    started = Platform(folder, dev.address)
+    started = Platform(folder, dev)
     try:
         for clip, mos in MOS.items():
             started.list_clip(clip, mos)

@@ -26,7 +26,7 @@ def main() -> int:
         run_demo(folder, CHECKOUT / "dagster.yaml")
         dev = DagsterDev(folder, folder / INSTANCE_FOLDER)
         try:
-            with browser_on(dev.address, executable) as screen:
+            with browser_on(dev, executable) as screen:
                 screen.wait_for_platform()
                 take_graph(screen, IMAGES / "asset_graph.png")
                 take_report(screen, load_settings(folder).data_root, IMAGES / "report.png")
@@ -39,7 +39,7 @@ def take_graph(screen: Screen, path: Path) -> None:
     screen.resize(*GRAPH_SIZE)
     screen.click("Hide navigation")
     # It is laid out for the room that there is now.
-    screen.open("/asset-groups")
+    screen.reload()
     screen.sees("corpus_report")
     screen.page.wait_for_load_state("networkidle")
     screen.save(path)
