@@ -15,7 +15,8 @@ from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.ffmpeg import FFmpeg, require_encoder, require_vmaf_model
 from frnr_assets.media.machine import usable_cores
-from frnr_assets.media.process import ToolError, ToolRunner, without_network
+from frnr_assets.media.process import ToolError, ToolRunner
+from frnr_assets.media.sandbox import without_network
 from frnr_assets.media.toolchain import open_ffmpeg, open_toolchain
 from frnr_assets.media.vmaf import VmafModel, VmafTool
 from frnr_assets.media.vmaf_backends import open_tool

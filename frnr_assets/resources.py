@@ -16,7 +16,8 @@ from frnr_assets.engine.workshop import compute_on, open_engine
 from frnr_assets.media.decode import KEPT_FILES, KeptFormat
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.pool import WorkPool
-from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError
+from frnr_assets.media.process import TimeLimits, ToolError
+from frnr_assets.media.sandbox import ProcessLimits
 from frnr_assets.media.source import SourceRules
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafSettings, vmaf_settings

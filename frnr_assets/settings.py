@@ -18,7 +18,8 @@ from frnr_assets.corpus.publish import KEEP_VERSIONS
 from frnr_assets.media.decode import KeptFormat
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
-from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError
+from frnr_assets.media.process import TimeLimits, ToolError
+from frnr_assets.media.sandbox import ProcessLimits
 from frnr_assets.media.source import CODECS, DEFAULT_MIN_SIDE, SMALLEST_SIDE, SourceRules, unknown_codec
 from frnr_assets.media.toolchain import ToolSettings, encode_settings
 from frnr_assets.media.vmaf import VmafBackend, VmafSettings, is_path, vmaf_settings

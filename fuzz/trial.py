@@ -14,7 +14,8 @@ from pathlib import Path
 
 from frnr_assets.media.decode import decode_reference
 from frnr_assets.media.encode import encode_distortion
-from frnr_assets.media.process import Cancelled, ProcessLimits, TimeLimits, ToolFailed, ToolRunner
+from frnr_assets.media.process import Cancelled, TimeLimits, ToolFailed, ToolRunner
+from frnr_assets.media.sandbox import ProcessLimits
 from frnr_assets.media.score import score_distortions
 from frnr_assets.media.source import ClipUnusable, SourceRules, fingerprint
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings, open_toolchain

@@ -15,7 +15,8 @@ from distributed import Worker, WorkerPlugin, get_worker
 from frnr_assets.cluster.versions import code_versions, differences, versions_of
 from frnr_assets.engine.workshop import MEMORY_SHARE
 from frnr_assets.media.machine import available_memory_bytes
-from frnr_assets.media.process import Cancelled, ProcessLimits, ToolError, ToolRunner
+from frnr_assets.media.process import Cancelled, ToolError, ToolRunner
+from frnr_assets.media.sandbox import ProcessLimits
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, open_toolchain
 
 # Longer than a killed tool needs to go away, so that nothing works in a scratch folder that is deleted next.
@@ -130,6 +131,8 @@ async def join(batch: str, versions: Mapping[str, str], tools: bytes, dask_worke
     """
     opened = await asyncio.to_thread(_open, versions, tools)
     if isinstance(opened, str):
+        # It may have been of the batch before.
+        await leave(batch, dask_worker)
         return opened
     await dask_worker.plugin_add(Bench(opened), name=bench_of(batch), catch_errors=False)
     return _capacity(dask_worker)

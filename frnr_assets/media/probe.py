@@ -8,7 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from frnr_assets.media.process import ToolFailed, ToolRunner
+from frnr_assets.media.ffmpeg import last_line
+from frnr_assets.media.process import ToolError, ToolFailed, ToolRunner
 from frnr_assets.media.source import ClipUnusable, Fingerprint, SourceRules, codec_of, open_source
 
 PROBE_TIMEOUT_S = 60.0
@@ -74,6 +75,7 @@ def probe_source(source: Path, runner: ToolRunner, rules: SourceRules, found: Fi
     Raises:
         ClipUnusable: it may not be a source, is no video, has no video stream or more streams, pixels or seconds than
             the rules allow, a codec that they do not; or the demuxer crashed or hung.
+        ToolError: PyAV does not work.
         ToolFailed: the probe was killed from outside, or the file is missing or another one.
     """
     descriptor = open_source(source, rules, found)
@@ -95,10 +97,9 @@ def probe_source(source: Path, runner: ToolRunner, rules: SourceRules, found: Fi
     try:
         told: dict[str, Any] = json.loads(result.stdout)
     except ValueError:
-        failure = ToolFailed(f"the probe ended with status {result.returncode}", result)
         if "ImportError" in result.stderr or "ModuleNotFoundError" in result.stderr:
-            # The installation is at fault.
-            raise failure from None
+            raise ToolError(f"PyAV does not work: {last_line(result.stderr)}; install it again") from None
+        failure = ToolFailed(f"the probe ended with status {result.returncode}", result)
         raise ClipUnusable(
             "it could not be probed: the demuxer crashed or took too much memory", failure.detail
         ) from None

@@ -2,9 +2,6 @@
 
 import contextlib
 import errno
-import functools
-import logging
-import math
 import os
 import selectors
 import shlex
@@ -19,15 +16,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from frnr_assets.media.sandbox import COMPLAINTS, ProcessLimits, environment, wrapper
 from frnr_assets.words import harmless_lines
 
 STDOUT_LIMIT_BYTES = 1 << 20
 STDERR_LIMIT_BYTES = 64 << 10
-
-_LOG = logging.getLogger(__name__)
-_SANDBOX_TIMEOUT_S = 30.0
-# What comes before a program's own start, and the beginnings of what it says when it fails.
-_WRAPPERS = (b"unshare: ", b"setpriv: ", b"prlimit: ")
+_LIBRARY_IS_MISSING = "error while loading shared libraries"
 
 
 @dataclass(frozen=True)
@@ -76,25 +70,6 @@ class TimeLimits:
     def timeout_s(self, width: int, height: int, frames: float) -> float:
         """Return the limit in seconds for that many frames."""
         return self.base_s + self.per_megapixel_s * width * height * frames / 1e6
-
-
-@dataclass(frozen=True)
-class ProcessLimits:
-    """What a program may use at most; what goes beyond ends the program.
-
-    Attributes:
-        memory_bytes: address space, of programs for which no other limit is given.
-        file_bytes: size of any file that it writes.
-        open_files: descriptors.
-    """
-
-    memory_bytes: int = 8 << 30
-    file_bytes: int = 64 << 30
-    open_files: int = 256
-
-    def memory_for(self, reckoned_bytes: int) -> int:
-        """Return the limit for a program that is reckoned to need so much resident memory: twice that, if more."""
-        return max(self.memory_bytes, 2 * reckoned_bytes)
 
 
 # Signals that come from outside, and the status with which ffmpeg ends when it catches one of them.
@@ -220,8 +195,8 @@ class ToolRunner:
                 holds the other end of a pipe learns of the program's end.
 
         Raises:
-            ToolFailed: the program is missing, or took longer than ``timeout_s``. An exit status other than 0 is
-                the caller's to judge.
+            ToolError: the program or one of its libraries is missing, or the wrapper around it does not work.
+            ToolFailed: it took longer than ``timeout_s``. An exit status other than 0 is the caller's to judge.
             Cancelled: ``cancel`` was called.
         """
         started = time.monotonic()
@@ -231,7 +206,7 @@ class ToolRunner:
                     descriptors.callback(os.close, descriptor)
                 folder = cwd or Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="frnr-tool-")))
                 memory_bytes = self.limits.memory_bytes if memory_bytes is None else memory_bytes
-                prefix = _wrapper(self.limits, cpu_s=timeout_s, memory_bytes=memory_bytes)
+                prefix = wrapper(self.limits, cpu_s=timeout_s, memory_bytes=memory_bytes)
                 files = _files(inherited)
                 process = self._start(argv, prefix, folder, stdout, inherited)
             return self._finish(argv, files, process, started, timeout_s)
@@ -271,8 +246,11 @@ class ToolRunner:
         )
         if cancelled:
             raise Cancelled
-        if result.returncode and stderr.startswith(_WRAPPERS):
+        if result.returncode and stderr.startswith(COMPLAINTS):
             raise ToolError(f"this system does not start programs as before: {result.stderr.strip()}")
+        # So ends the dynamic loader, before any code of the program's own.
+        if result.returncode == 127 and _LIBRARY_IS_MISSING in result.stderr:
+            raise ToolError(f"{argv[0]} does not start: {result.stderr.strip()}")
         if timed_out:
             raise ToolFailed(
                 f"{Path(argv[0]).name} was stopped after {timeout_s:.0f} s, its time limit", result, timed_out=True
@@ -298,7 +276,7 @@ class ToolRunner:
             process = subprocess.Popen(
                 [*prefix, program, *argv[1:]],
                 cwd=cwd,
-                env=_environment(),
+                env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if stdout is None else stdout,
                 stderr=subprocess.PIPE,
@@ -326,56 +304,6 @@ def _files(descriptors: Sequence[int]) -> tuple[tuple[int, str], ...]:
     """Return number and path of those descriptors that are files."""
     paths = ((number, os.readlink(f"/proc/self/fd/{number}")) for number in descriptors)  # noqa: PTH115 - a pipe has none
     return tuple((number, path) for number, path in paths if path.startswith("/"))
-
-
-def without_network() -> bool:
-    """Tell whether programs run without network here."""
-    return bool(_network_prefix())
-
-
-@functools.cache
-def _network_prefix() -> tuple[str, ...]:
-    """Return what starts a program without network; nothing, and a warning once, where the kernel does not allow it."""
-    # A user namespace of its own gives a program the right to leave the network, without being root.
-    prefix = ("unshare", "--user", "--map-current-user", "--net", "--")
-    try:
-        tried = subprocess.run(
-            [*prefix, "true"],
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SANDBOX_TIMEOUT_S,
-            check=False,
-        )
-        reason = "" if tried.returncode == 0 else tried.stderr.strip() or f"status {tried.returncode}"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        reason = str(error)
-    if not reason:
-        return prefix
-    _LOG.warning("tools run with access to the network, because this system does not let them do without: %s", reason)
-    return ()
-
-
-def _environment() -> dict[str, str]:
-    return {"PATH": os.defpath, "LC_ALL": "C.UTF-8"}
-
-
-def _wrapper(limits: ProcessLimits, *, cpu_s: float, memory_bytes: int) -> list[str]:
-    # Soft and hard limit alike: at the soft one ffmpeg would end with a truncated file and status 0.
-    highest = {
-        "cpu": math.ceil(cpu_s),
-        "as": memory_bytes,
-        "fsize": limits.file_bytes,
-        "nofile": limits.open_files,
-        "core": 0,
-    }
-    # A new user namespace forgets the parent-death signal, so that comes after it.
-    return [
-        *_network_prefix(),
-        *("setpriv", "--no-new-privs", "--pdeathsig", "KILL", "--"),
-        *("prlimit", *(f"--{name}={value}:{value}" for name, value in highest.items()), "--"),
-    ]
 
 
 def _kill(pid: int) -> None:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from frnr_assets.media.encode import EncodeSettings
 from frnr_assets.media.encoders import ENCODERS
 from frnr_assets.media.ffmpeg import FFmpeg, inspect_ffmpeg, locate_ffmpeg, require_encoder, require_vmaf_model
-from frnr_assets.media.process import ProcessLimits, TimeLimits, ToolError, ToolRunner
+from frnr_assets.media.process import TimeLimits, ToolError, ToolRunner
+from frnr_assets.media.sandbox import ProcessLimits
 from frnr_assets.media.source import SourceRules
 from frnr_assets.media.vmaf import VmafSettings
 from frnr_assets.media.vmaf_backends import open_tool

@@ -18,7 +18,8 @@ from frnr_assets.cluster.seats import Place, Seat, Seats
 from frnr_assets.cluster.versions import differences, versions_of
 from frnr_assets.cluster.worker import Bench, Capacity, _capacity, _with_own_tools
 from frnr_assets.engine.workshop import compute_on
-from frnr_assets.media.process import Cancelled, ProcessLimits, ToolError
+from frnr_assets.media.process import Cancelled, ToolError
+from frnr_assets.media.sandbox import ProcessLimits
 from frnr_assets.media.toolchain import Toolchain, ToolSettings, encode_settings
 from frnr_assets.media.vmaf import vmaf_settings
 from frnr_assets.settings import Settings

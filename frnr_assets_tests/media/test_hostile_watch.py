@@ -79,7 +79,7 @@ def test_uploads_that_name_others_open_no_other_file_and_no_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # As on a kernel that does not let tools do without network: what the tools are told has to suffice.
-    monkeypatch.setattr("frnr_assets.media.process._network_prefix", tuple)
+    monkeypatch.setattr("frnr_assets.media.sandbox._network_prefix", tuple)
     for content in attacks(clip, bait).values():
         (data_root / "clip.mp4").write_bytes(content)
         watch.opened()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from frnr_assets.media.probe import probe_source
-from frnr_assets.media.process import ToolRunner
+from frnr_assets.media.process import ToolError, ToolFailed, ToolRunner
 from frnr_assets.media.source import ClipUnusable
 from frnr_assets_tests.conftest import RULES, SMALL_SCENE, X264_UPLOAD, MakeClip
 from frnr_assets_tests.media.conftest import PlainFFmpeg
@@ -20,6 +20,19 @@ FFV1 = ("-c:v", "ffv1", "-threads", "1")
 VP9 = ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-threads", "1")
 HDR10 = "setparams=range=tv:color_primaries=bt2020:color_trc=smpte2084:colorspace=bt2020nc"
 HLG = "setparams=range=tv:color_primaries=bt2020:color_trc=arib-std-b67:colorspace=bt2020nc"
+
+
+def test_a_broken_pyav_is_no_fault_of_a_clip(
+    make_clip: MakeClip, runner: ToolRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'av'\" >&2\nexit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
+    with pytest.raises(ToolError, match=r"^PyAV does not work: ModuleNotFoundError: .*; install it again$") as failure:
+        probe_source(clip, runner, RULES)
+    assert not isinstance(failure.value, ToolFailed)
 
 
 @pytest.mark.parametrize(

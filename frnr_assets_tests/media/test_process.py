@@ -19,15 +19,13 @@ from frnr_assets.media.process import (
     STDERR_LIMIT_BYTES,
     STDOUT_LIMIT_BYTES,
     Cancelled,
-    ProcessLimits,
     TimeLimits,
     ToolError,
     ToolFailed,
     ToolResult,
     ToolRunner,
-    _network_prefix,
-    without_network,
 )
+from frnr_assets.media.sandbox import ProcessLimits, _network_prefix, without_network
 
 # Far beyond what any of these tests takes when the package does its part.
 LONG_S = 600
@@ -253,6 +251,13 @@ def test_a_missing_program_is_named(runner: ToolRunner, program: str, tmp_path: 
     with pytest.raises(ToolError, match=f"^{program} is not an executable file$") as failure:
         runner.run([program], cwd=tmp_path, timeout_s=LONG_S)
     assert not isinstance(failure.value, ToolFailed), "it would be taken for the fault of the clip, and of the next one"
+
+
+def test_a_program_without_its_libraries_is_named_and_not_its_input(runner: ToolRunner, tmp_path: Path) -> None:
+    says = "tool: error while loading shared libraries: libx.so.1: cannot open shared object file"
+    with pytest.raises(ToolError, match=f"^/bin/sh does not start: {says}$") as failure:
+        runner.run(["/bin/sh", "-c", f"echo '{says}' >&2; exit 127"], cwd=tmp_path, timeout_s=LONG_S)
+    assert not isinstance(failure.value, ToolFailed)
 
 
 def test_a_program_on_the_callers_path_is_found(
