@@ -65,6 +65,8 @@ def test_what_failed_is_launched_again_with_two_clicks(screen: Screen, running: 
     screen.press("Materialize…")
     screen.click("Failed")
     screen.launch([])
+    screen.go_to("Runs")
+    screen.sees_exactly("dataset: e2e")
     screen.open_asset("decoded_reference", "Partitions")
     screen.sees_in_time("Failed (0)", "Materialized (4)", "Missing (1)")
 

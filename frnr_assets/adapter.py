@@ -241,7 +241,10 @@ class NrToFrAdapter:
                 crfs = tuple(dict.fromkeys(self.crf_sweep))
                 # Closed before the engine is: a batch that ends early waits for what still runs.
                 with closing(measure_clips(engine, clips, crfs, run_id=uuid.uuid4().hex)) as outcomes:
-                    yield from self._in_order(outcomes, waiting)
+                    try:
+                        yield from self._in_order(outcomes, waiting)
+                    except ToolError as error:
+                        raise RuntimeError(f"{waiting[0].src}: {error}" if waiting else str(error)) from error
         for refusal in refused:
             raise refusal
 

@@ -299,6 +299,16 @@ class TestWhatCannotBeMeasured:
         assert str(spoilt.src) in str(failure.value)
         assert measurements(rows) == measurements(measured.of(good.src)), "after the rows of the clips before"
 
+    def test_a_tool_that_goes_away_is_named_with_the_clip(
+        self, measured: Measured, ffmpeg: FFmpeg, tmp_path: Path
+    ) -> None:
+        wrapper = wrap(ffmpeg.path, tmp_path / "tool")
+        wrapper.vanish("-crf 18 ")
+        adapter = adapter_in(tmp_path, options={"ffmpeg_bin": str(wrapper.path)})
+        source = measured.inputs[0].src
+        with pytest.raises(RuntimeError, match=f"^{source}: {wrapper.path} is not an executable file$"):
+            list(adapter.run(measured.inputs[0]))
+
     def test_no_clip_is_no_row(self, tmp_path: Path) -> None:
         assert list(adapter_in(tmp_path).run_many([])) == []
 

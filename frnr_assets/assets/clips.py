@@ -10,7 +10,7 @@ import polars as pl
 from frnr_assets.assets.progress import refusal
 from frnr_assets.corpus.tables import NotMaterialized, Tables
 from frnr_assets.engine.outcomes import Clip
-from frnr_assets.words import harmless
+from frnr_assets.words import harmless, harmless_lines
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,15 @@ def clips_by_key(tables: Tables, keys: Iterable[str]) -> WantedClips:
 
 
 def tag_run(context: dg.AssetExecutionContext, datasets: Iterable[str], **how: str) -> None:
-    """Add the tags by which the page of runs finds a run, whoever launched it.
+    """Add the tags by which the page of runs finds a run, whoever launched it; a run without them is no worse.
 
     Args:
         context: of the run.
         datasets: what its clips are from; a run may have clips of several.
         how: further tags, such as the encoder.
     """
-    context.instance.add_run_tags(context.run.run_id, {"dataset": harmless(", ".join(sorted(datasets))), **how})
+    tags = {"dataset": harmless(", ".join(sorted(datasets))), **how}
+    try:
+        context.instance.add_run_tags(context.run.run_id, tags)
+    except Exception as error:  # noqa: BLE001 - of any database; it is no reason to measure nothing
+        context.log.warning(harmless_lines(f"the run could not be tagged: {error}"))

@@ -70,9 +70,10 @@ def _warn(text: str) -> None:
 
 
 class _WorkerGoneError(Exception):
-    def __init__(self, *, may_have_begun: bool):
+    def __init__(self, *, may_have_begun: bool = False, tools_gone: ToolError | None = None):
         super().__init__()
         self.may_have_begun = may_have_begun
+        self.tools_gone = tools_gone
 
 
 @dataclass
@@ -294,7 +295,7 @@ class ClusterCrew:
         if current is not None:
             self._tasks.add(current)
             current.add_done_callback(self._tasks.discard)
-        died = 0
+        died = without_tools = 0
         while True:
             try:
                 value, error = await self._attempt(piece.task, piece.place.seat)
@@ -305,6 +306,12 @@ class ClusterCrew:
                     raise WorkersDied(
                         f"{_ATTEMPTS} workers died while they worked on it, the last was {piece.place.seat.address}; "
                         "its log may say why"
+                    ) from None
+                without_tools += gone.tools_gone is not None
+                if without_tools == _ATTEMPTS:
+                    raise ToolError(
+                        f"{_ATTEMPTS} times a worker could not use its tools, the last was "
+                        f"{piece.place.seat.address}: {gone.tools_gone}"
                     ) from None
                 self._seats.leave(piece.place)
                 piece.place = await self._another_place(piece.memory_bytes)
@@ -317,7 +324,7 @@ class ClusterCrew:
         if self._is_over:
             raise asyncio.CancelledError
         if seat.is_gone:
-            raise _WorkerGoneError(may_have_begun=False)
+            raise _WorkerGoneError
         name = f"frnr-{self._batch}-{uuid.uuid4().hex}"
         try:
             future = self._client.submit(run_piece, self._batch, task, key=name, workers=[seat.address])
@@ -332,7 +339,7 @@ class ClusterCrew:
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if seat.is_gone and not (current and current.cancelling()):
-                raise _WorkerGoneError(may_have_begun=True) from None
+                raise _WorkerGoneError(may_have_begun=not seat.is_set_aside) from None
             raise
         except (KilledWorker, NoValidWorkerError):
             raise _WorkerGoneError(may_have_begun=True) from None
@@ -346,12 +353,13 @@ class ClusterCrew:
             # It is another worker, or one that is ending: asked at once, it would only answer the same again.
             if not seat.is_gone:
                 self._let_go({seat.address})
-            raise _WorkerGoneError(may_have_begun=False)
+            raise _WorkerGoneError
         if type(answer[1]) is ToolError:
-            # Its own program cannot be used any more, which says nothing about the piece, and would befall all others.
-            self._refused[seat.address] = str(answer[1])
-            self._let_go({seat.address}, f"used no longer: {answer[1]}")
-            raise _WorkerGoneError(may_have_begun=False)
+            # The next look asks it to join again, and it shows whether its tools work.
+            if not seat.is_gone:
+                seat.is_set_aside = True
+                self._let_go({seat.address}, f"used no longer: {answer[1]}")
+            raise _WorkerGoneError(tools_gone=answer[1])
         return answer
 
     async def _another_place(self, memory_bytes: int) -> Place:

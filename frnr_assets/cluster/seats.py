@@ -18,12 +18,14 @@ class Seat:
         capacity: what it has.
         attempts: what waits for results of it; used in the event loop only.
         is_gone: whether it takes part no longer.
+        is_set_aside: whether that is for its own tools, while it is alive.
     """
 
     address: str
     capacity: Capacity
     attempts: "set[asyncio.Future[Any]]" = field(default_factory=set)
     is_gone: bool = False
+    is_set_aside: bool = False
     _running: int = 0
     _taken_bytes: int = 0
 

@@ -141,7 +141,7 @@ def probe_geometry(
     if runner is None:
         try:
             found = probe_source(source, ToolRunner(), rules or SourceRules())
-        except (ClipUnusable, ToolFailed) as error:
+        except (ClipUnusable, ToolError) as error:
             raise ToolError(f"{source}: {error}") from error
         return NrSourceGeometry(
             found.width,

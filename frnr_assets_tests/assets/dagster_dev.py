@@ -54,7 +54,8 @@ class DagsterDev:
 
     def stop(self) -> None:
         """End it and all that it has started."""
-        os.killpg(self.process.pid, signal.SIGINT)
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGINT)
         try:
             self.process.wait(timeout=30)
         except subprocess.TimeoutExpired:

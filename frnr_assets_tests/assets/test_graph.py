@@ -314,6 +314,17 @@ def test_an_asset_tells_a_newcomer_what_it_is(asset: dg.AssetKey) -> None:
     assert asset in {DISTORTION, CORPUS_REPORT} or "dagster/column_schema" in spec.metadata
 
 
+def test_a_tool_that_goes_away_ends_the_run_in_a_sentence_and_blames_no_clip(decoded: Project, ffmpeg: FFmpeg) -> None:
+    wrapper = wrap(ffmpeg.path, decoded.folder / "tool")
+    there = decoded.with_settings(ffmpeg_path=wrapper.path)
+    wrapper.vanish("odd.mp4.* -crf 38 ")
+    failed = there.run(CELLS, first="bars|23", last="odd|38")
+    assert there.failures(failed) == [f"{wrapper.path} is not an executable file"]
+    assert set(there.tables.quarantine()["clip"]) == {"broken"}
+    assert decoded.run(CELLS, first="bars|23", last="odd|38").success
+    assert len(there.tables.current_rows()) == 2 * 2
+
+
 def test_a_clip_that_keeps_failing_shows_its_quarantine_where_a_person_looks_for_it(
     decoded: Project, ffmpeg: FFmpeg
 ) -> None:

@@ -1,4 +1,4 @@
-"""An ffmpeg that counts its encodes and can be told to fail or to hang, around the real one."""
+"""An ffmpeg that counts its encodes and can be told to fail, to hang or to go away, around the real one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ if test -e {folder}/fail && echo "$said" | grep -q -e "$(cat {folder}/fail)"; th
     exit 1
 fi
 if test -e {folder}/hang && echo "$said" | grep -q -e "$(cat {folder}/hang)"; then exec sleep 600; fi
+if test -e {folder}/vanish && echo "$said" | grep -q -e "$(cat {folder}/vanish)"; then rm -f "$0"; fi
 exec {ffmpeg} "$@"
 """
 
@@ -37,6 +38,10 @@ class ToolWrapper:
     def hang(self, pattern: str | None) -> None:
         """Make commands that have the pattern in them never end; None for all to work again."""
         self._tell("hang", pattern)
+
+    def vanish(self, pattern: str) -> None:
+        """Have it gone after the first command that has the pattern in it."""
+        self._tell("vanish", pattern)
 
     def _tell(self, what: str, pattern: str | None) -> None:
         if pattern is None:

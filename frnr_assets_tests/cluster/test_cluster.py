@@ -22,6 +22,7 @@ from frnr_assets.cluster.cluster import survey
 from frnr_assets.doctor import examine
 from frnr_assets.engine.outcomes import CellDone, CellOutcome, CellQuarantined
 from frnr_assets.media.ffmpeg import FFmpeg
+from frnr_assets.media.process import ToolError
 from frnr_assets.media.toolchain import Toolchain
 from frnr_assets.settings import Settings
 from frnr_assets_tests.assets.conftest import Project, make_project, persistent_instance
@@ -119,6 +120,46 @@ def test_a_worker_that_loses_its_ffmpeg_is_used_no_longer_and_fails_no_cell(
     assert said.endswith(
         f"is used no longer: {wrapper.path} is not an executable file; what it was doing is done again"
     )
+
+
+# Refuses four encodes, three of them one after the other; those of clip0 wait until it has done so.
+SICK = """\
+#!/bin/sh
+files=$(for number in /proc/$$/fd/*; do readlink "$number"; done)
+refused() {{ wc -l < {count}; }}
+case "$* $files" in
+*" -crf "*clip0.mp4*) while [ "$(refused)" -lt 5 ]; do sleep 0.05; done ;;
+*" -crf "*)
+    echo >> {count}
+    case "$(refused)" in 1|2|3|5) echo "prlimit: failed to set the AS resource limit" >&2; exit 1 ;; esac ;;
+esac
+exec {ffmpeg} "$@"
+"""
+
+
+def test_a_worker_that_was_sick_for_a_while_goes_on_and_what_it_dropped_meanwhile_is_not_to_blame(
+    lab: Lab, alone: DaskCluster, ffmpeg: FFmpeg, tmp_path: Path
+) -> None:
+    sick, count = tmp_path / "ffmpeg", tmp_path / "count"
+    sick.write_text(SICK.format(ffmpeg=ffmpeg.path, count=count))
+    sick.chmod(0o755)
+    count.touch()
+    alone.start_worker({"ffmpeg_path": str(sick)}, threads=2)
+    with lab.engine(alone.address) as engine:
+        outcomes = list(engine.measure_cells({lab.clips[0]: (38,), lab.clips[1]: SWEEP}, run_id="run"))
+    assert [type(outcome) for outcome in outcomes] == [CellDone] * 3
+    assert len(count.read_text()) >= 5
+
+
+def test_tools_that_no_worker_can_use_for_a_clip_end_the_run_in_a_sentence_and_blame_no_clip(
+    lab: Lab, alone: DaskCluster, wrapper: ToolWrapper
+) -> None:
+    refuse = 'case "$*" in *" -crf "*) echo "prlimit: failed to set the AS resource limit" >&2; exit 1 ;; esac'
+    wrapper.path.write_text(wrapper.path.read_text().replace("\nexec /", f"\n{refuse}\nexec /"))
+    alone.start_worker({"ffmpeg_path": str(wrapper.path)})
+    with pytest.raises(ToolError, match=r"^4 times a worker could not use its tools, the last was tcp://"):
+        lab.measure(alone.address)
+    assert lab.tables.attempts.read().is_empty()
 
 
 DEADLY = """\

@@ -328,8 +328,8 @@ class TestPipes:
         distortion = encode(source, reference, 30)
         before = descriptors()
         score(source, reference, [distortion], with_tool(executable))
-        for broken in ("/no/such/vmaf", "/bin/true", "/bin/false"):
-            with pytest.raises(ToolError):
+        for broken, blamed in (("/no/such/vmaf", ToolError), ("/bin/true", ToolFailed), ("/bin/false", ToolFailed)):
+            with pytest.raises(blamed):
                 score(source, reference, [distortion], with_tool(VmafTool(broken)))
         with pytest.raises(ToolFailed):
             score(source, reference, [tmp_path / "gone.mp4"], with_tool(executable))
