@@ -15,7 +15,7 @@ from frnr_assets.assets.mixed_corpus import MIXED_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 from frnr_assets.corpus import findings
 from frnr_assets.corpus.findings import Finding
-from frnr_assets.corpus.publish import current_version, published_rows, read_version, version_files
+from frnr_assets.corpus.publish import published_rows, read_version, require_version, version_files
 from frnr_assets.corpus.schema import CLIPS_SCHEMA, FEATURE_ROWS_SCHEMA, MIXED_ROW_SCHEMA, REFERENCES_SCHEMA, ROW_SCHEMA
 from frnr_assets.corpus.store import PartTable, to_polars
 from frnr_assets.corpus.tables import NotMaterialized, Tables
@@ -311,17 +311,11 @@ def _file_schemas_differ(version: Path, schema: pa.Schema) -> list[Finding]:
 
 
 def _current(tables: Tables) -> Path:
-    version = current_version(tables.corpus)
-    if version is None:
-        raise NotMaterialized("there is no published corpus yet; materialize fr_corpus first")
-    return _with_files(version)
+    return _with_files(require_version(tables.corpus, FR_CORPUS.to_user_string()))
 
 
 def _current_mixed(tables: Tables) -> Path:
-    version = current_version(tables.mixed_corpus)
-    if version is None:
-        raise NotMaterialized("there is no published mixed corpus yet; materialize mixed_corpus first")
-    return _with_files(version)
+    return _with_files(require_version(tables.mixed_corpus, MIXED_CORPUS.to_user_string()))
 
 
 def _with_files(version: Path) -> Path:

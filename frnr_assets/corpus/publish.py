@@ -17,6 +17,7 @@ from frnr_assets.corpus.locks import locked
 from frnr_assets.corpus.schema import ROW_SCHEMA, SCHEMA_VERSION
 from frnr_assets.corpus.sources import sources_of
 from frnr_assets.corpus.store import sync, to_polars, write_parquet
+from frnr_assets.corpus.tables import NotMaterialized
 from frnr_assets.words import harmless
 
 ROW_GROUP_ROWS = 64 * 1024
@@ -184,6 +185,22 @@ def current_version(folder: Path) -> Path | None:
     """Return the folder of the current version, or None when nothing was published yet."""
     link = folder / CURRENT
     return link.resolve(strict=True) if link.is_symlink() else None
+
+
+def require_version(folder: Path, made_by: str) -> Path:
+    """Return the current version of a corpus.
+
+    Args:
+        folder: the corpus.
+        made_by: the asset that publishes it.
+
+    Raises:
+        NotMaterialized: nothing was published yet.
+    """
+    version = current_version(folder)
+    if version is None:
+        raise NotMaterialized(f"there is no published corpus yet; materialize {made_by} first")
+    return version
 
 
 def published_rows(schema: pa.Schema) -> int:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from frnr_assets.corpus.load import read_sources
-from frnr_assets.corpus.publish import current_version, read_version
+from frnr_assets.corpus.publish import read_version, require_version
 from frnr_assets.corpus.schema import FEATURE_MEANS
 from frnr_assets.corpus.store import to_polars
-from frnr_assets.corpus.tables import NotMaterialized, Tables
+from frnr_assets.corpus.tables import Tables
 from frnr_assets.report.contents import MOST_SHOWN_CLIPS, report_of
 from frnr_assets.report.page import write_page
 from frnr_assets.report.parts import Report
@@ -46,9 +46,7 @@ def make_report(tables: Tables, shown_clips: Sequence[str] = ()) -> Report:
         UnknownClips: too many clips to show, or clips that have no row in the corpus.
         OSError: the disk is full, or the corpus or the folder of the page is not accessible.
     """
-    version = current_version(tables.corpus)
-    if version is None:
-        raise NotMaterialized("there is no published corpus yet; materialize fr_corpus first")
+    version = require_version(tables.corpus, "fr_corpus")
     shown = list(dict.fromkeys(shown_clips))
     if len(shown) > MOST_SHOWN_CLIPS:
         raise UnknownClips(
