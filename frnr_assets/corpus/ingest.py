@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,29 @@ from frnr_assets.corpus.contents import Contents
 from frnr_assets.corpus.dataset import Dataset
 from frnr_assets.corpus.keys import assign_keys
 from frnr_assets.corpus.locks import locked
-from frnr_assets.corpus.manifests.entries import Entry, Listed, base_folder, manifest_files, read_dataset, roots_of
-from frnr_assets.corpus.manifests.records import ManifestError, Record, RowRejected
-from frnr_assets.corpus.places import Places, SourceFile, checked_path, look_at
+from frnr_assets.corpus.manifests.entries import manifest_files, roots_of
+from frnr_assets.corpus.manifests.records import ManifestError
+from frnr_assets.corpus.places import Places, SourceFile, look_at
+from frnr_assets.corpus.reading import (
+    ON_THEIR_WAY,
+    Accepted,
+    Reading,
+    known_url,
+    read_rows,
+    refuse_useless,
+    reject_equal_contents,
+)
 from frnr_assets.corpus.tables import Tables
 from frnr_assets.corpus.urls import known_as
-from frnr_assets.words import without_secrets
 
 # After so many runs that could not download a source, only a person starts another.
 MAX_DOWNLOAD_ATTEMPTS = 3
-# These come to be clips without anybody mending the manifest.
-_ON_THEIR_WAY = frozenset({"not downloaded", "download failed"})
 
 _CHANGES = ("new clips", "clips with another file", "clips with another MOS", "clips back", "clips removed")
 # Raise it when the same manifests and files would give other tables.
 _VERSION = 2
 # After the mark of a configuration: with it, a dataset was refused.
 _REFUSED = ", refused"
-
-_Name = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -65,50 +69,6 @@ class DatasetRefused(ManifestError):  # noqa: N818 - the name says what happened
         self.ingestion = ingestion
 
 
-@dataclass(frozen=True, slots=True)
-class _Accepted:
-    name: _Name
-    src: str
-    listed: Listed
-    entry: Entry
-    file: SourceFile | None
-
-
-@dataclass
-class _Reading:
-    """What was read so far."""
-
-    before: Mapping[_Name, Mapping[str, Any]]
-    accepted: dict[_Name, _Accepted] = field(default_factory=dict)
-    rejects: list[dict[str, Any]] = field(default_factory=list)
-    # Rows that are on their way to be clips.
-    waiting: dict[_Name, Record] = field(default_factory=dict)
-    # Clips whose row is rejected now: what was known of them stays.
-    held: dict[_Name, Record] = field(default_factory=dict)
-    # Datasets that cannot be used as they are now: the same.
-    refused: dict[str, ManifestError] = field(default_factory=dict)
-    watched: dict[str, SourceFile | None] = field(default_factory=dict)
-
-    def forget_rows(self, dataset: str) -> None:
-        """Drop what was read of a dataset before the rest of it could not be."""
-        self.accepted = {name: clip for name, clip in self.accepted.items() if name[0] != dataset}
-        self.rejects = [reject for reject in self.rejects if reject["dataset"] != dataset]
-
-    def reject(self, dataset: str, listed: Listed, rejected: RowRejected, src: str | None) -> None:
-        self.rejects.append(
-            {
-                "manifest": str(listed.record.manifest),
-                "line": listed.record.line,
-                "dataset": dataset,
-                "kind": rejected.kind,
-                "reason": rejected.reason,
-                "src": src,
-                "url": _url(listed.entry) if isinstance(listed.entry, Entry) else None,
-                "row": without_secrets(listed.record.text),
-            }
-        )
-
-
 def ingest(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[Path] = ()) -> Ingestion:
     """Read the manifests of all datasets and bring the tables of clips and rejects up to date with them.
 
@@ -133,21 +93,21 @@ def ingest(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Sequence[
         if _is_unchanged(mark, datasets, tables, allowed_roots):
             return _as_it_was(tables)
         known = {(row["dataset"], row["name"]): row for row in tables.clips.read().iter_rows(named=True)}
-        reading = _Reading(known)
+        reading = Reading(known)
         failed_downloads = _failed_downloads(tables)
         roots = roots_of(datasets, allowed_roots)
         places = Places(roots)
         for dataset in datasets:
             try:
-                _read(dataset, reading, places, failed_downloads)
+                read_rows(dataset, reading, places, failed_downloads)
             except ManifestError as error:
                 reading.refused[dataset.name] = error
                 reading.forget_rows(dataset.name)
         contents = Contents(tables.contents.read().iter_rows(named=True), roots)
-        _reject_equal_contents(reading, contents)
+        reject_equal_contents(reading, contents)
         tables.rejects.write(reading.rejects)
         tables.contents.write(contents.rows())
-        _refuse_useless(datasets, reading)
+        refuse_useless(datasets, reading)
         rows, changes = _merged(reading)
         if rows or not reading.refused:
             tables.clips.write(rows)
@@ -199,7 +159,7 @@ def to_download(tables: Tables, *, retry_failed: bool) -> list[tuple[str, str]]:
         tables: where the tables are.
         retry_failed: also those that failed too often, or for good.
     """
-    rejected = tables.rejects.read().filter(pl.col("kind").is_in(_ON_THEIR_WAY)).select("src", "url")
+    rejected = tables.rejects.read().filter(pl.col("kind").is_in(ON_THEIR_WAY)).select("src", "url")
     clips = tables.clips.read().filter(
         ~pl.col("removed") & pl.col("size_bytes").is_null() & pl.col("url").is_not_null()
     )
@@ -220,116 +180,7 @@ def _alone(tables: Tables) -> AbstractContextManager[None]:
     return locked(tables.root / ".ingestion.lock")
 
 
-def _read(dataset: Dataset, reading: _Reading, places: Places, failed_downloads: Mapping[tuple[str, str], str]) -> None:
-    for manifest, _ in manifest_files(dataset):
-        # Looked at before it is read: what is written to it meanwhile is seen the next time.
-        reading.watched[str(manifest)] = look_at(manifest)
-    base, rows = base_folder(dataset), 0
-    # A row that went so bad that it does not say any more which clip it is about is known by its place.
-    at_place = {
-        (row["manifest"], row["line"]): name
-        for name, row in reading.before.items()
-        if name[0] == dataset.name and not row["removed"]
-    }
-    for listed in read_dataset(dataset):
-        rows += 1
-        src: str | None = None
-        name: _Name | None = None
-        try:
-            if isinstance(listed.entry, RowRejected):
-                if listed.src is not None:
-                    src, name = _identified(listed.src, listed.clips_root, dataset, base)
-                raise listed.entry
-            src, name = _identified(listed.entry.src, listed.clips_root, dataset, base)
-            file = places.find(Path(src))
-            reading.watched[src] = file
-            _refuse_repeated(name, reading)
-            _refuse_implausible(listed.entry, dataset)
-            if file is None and name not in reading.before:
-                raise _not_there(src, listed.entry, failed_downloads)
-            reading.accepted[name] = _Accepted(name, src, listed, listed.entry, file)
-        except RowRejected as rejected:
-            reading.reject(dataset.name, listed, rejected, src)
-            if src is not None:
-                # It may come to be right without the manifest being touched.
-                reading.watched.setdefault(src, look_at(src))
-            if name is None and not (listed.src or "\0").isprintable():
-                name = at_place.get((str(listed.record.manifest), listed.record.line))
-            # What lies outside the roots is no clip any more, whatever was known of it.
-            if name is not None and name not in reading.accepted and rejected.kind != "outside roots":
-                reading.held[name] = listed.record
-                if rejected.kind in _ON_THEIR_WAY:
-                    reading.waiting[name] = listed.record
-    if not rows:
-        raise ManifestError(f"{dataset.manifest}: no clip in it")
-
-
-def _identified(written: str, clips_root: Path, dataset: Dataset, base: Path) -> tuple[str, _Name]:
-    """Return the absolute path of a source as a manifest names it, and what its clip is known by."""
-    src = str(checked_path(written, clips_root))
-    return src, (dataset.name, src.removeprefix(f"{base}/"))
-
-
-def _refuse_repeated(name: _Name, reading: _Reading) -> None:
-    accepted = reading.accepted.get(name)
-    first = accepted.listed.record if accepted else reading.waiting.get(name)
-    if first is not None:
-        raise RowRejected("listed twice", f"the clip is listed already, in line {first.line} of {first.manifest}")
-
-
-def _refuse_implausible(entry: Entry, dataset: Dataset) -> None:
-    low, high = dataset.mos_scale
-    if entry.mos is not None and not low <= entry.mos <= high:
-        raise RowRejected("bad MOS", f"MOS is {entry.mos}, not within the declared scale {low:g} to {high:g}")
-
-
-def _not_there(src: str, entry: Entry, failed_downloads: Mapping[tuple[str, str], str]) -> RowRejected:
-    if entry.url is None:
-        return RowRejected("no file", f"there is no file {src}")
-    failure = failed_downloads.get((src, known_as(entry.url)))
-    if failure is None:
-        return RowRejected("not downloaded", "its file is not downloaded yet")
-    return RowRejected("download failed", f"{failure}; when that is mended, launch download_sources with retry_failed")
-
-
-def _reject_equal_contents(reading: _Reading, contents: Contents) -> None:
-    """Keep one clip of each content: one that had it before, else one that was there, else the one listed first."""
-    there = [(clip, clip.file) for clip in reading.accepted.values() if clip.file is not None]
-
-    def rank(found: tuple[_Accepted, SourceFile]) -> int:
-        old = reading.before.get(found[0].name)
-        if old is None or old["removed"]:
-            return 2
-        return 0 if found[1].content.items() <= old.items() else 1
-
-    there.sort(key=rank)
-    groups, unreadable = contents.equal([(clip.src, file) for clip, file in there])
-    rejected = {
-        position: RowRejected("same content", f"its content is that of {there[group[0]][0].src}")
-        for group in groups
-        for position in group[1:]
-    }
-    for position, reason in {**rejected, **unreadable}.items():
-        clip = there[position][0]
-        del reading.accepted[clip.name]
-        reading.reject(clip.name[0], clip.listed, reason, clip.src)
-        if position in unreadable:
-            reading.held[clip.name] = clip.listed.record
-
-
-def _refuse_useless(datasets: Sequence[Dataset], reading: _Reading) -> None:
-    """Refuse the datasets of which no row can be used: they are not the ones that were declared."""
-    usable = {name[0] for name in reading.accepted}
-    for dataset in datasets:
-        rejects = [reject for reject in reading.rejects if reject["dataset"] == dataset.name]
-        if dataset.name not in usable and rejects and not any(reject["kind"] in _ON_THEIR_WAY for reject in rejects):
-            first = rejects[0]
-            reading.refused[dataset.name] = ManifestError(
-                f"{first['manifest']}: none of its rows can be used; line {first['line']}: {first['reason']}"
-            )
-
-
-def _merged(reading: _Reading) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _merged(reading: Reading) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return the rows of the table of clips, those listed first, and what has changed."""
     changes = dict.fromkeys(_CHANGES, 0)
     before = reading.before
@@ -358,7 +209,7 @@ def _merged(reading: _Reading) -> tuple[list[dict[str, Any]], dict[str, int]]:
     return rows, changes
 
 
-def _row(clip: _Accepted, key: str) -> dict[str, Any]:
+def _row(clip: Accepted, key: str) -> dict[str, Any]:
     record, entry = clip.listed.record, clip.entry
     return {
         "clip": key,
@@ -369,7 +220,7 @@ def _row(clip: _Accepted, key: str) -> dict[str, Any]:
         "mos_std_dev": entry.mos_std_dev,
         "n_ratings": entry.n_ratings,
         "split": entry.split,
-        "url": _url(entry),
+        "url": known_url(entry),
         "extra": entry.extra,
         "manifest": str(record.manifest),
         "line": record.line,
@@ -377,10 +228,6 @@ def _row(clip: _Accepted, key: str) -> dict[str, Any]:
         "mtime_ns": clip.file and clip.file.mtime_ns,
         "removed": False,
     }
-
-
-def _url(entry: Entry) -> str | None:
-    return None if entry.url is None else known_as(entry.url)
 
 
 def _watched(path: str, found: SourceFile | None) -> dict[str, Any]:
