@@ -1,1 +1,1 @@
-"""Programs for those who work on this repository."""
+"""Programs for those who work on this repository, and what tests and measurements share."""
