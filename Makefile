@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # The folder that the UI shows: the checkout when it has a frnr.toml, else the demo.
 DIR ?= $(if $(wildcard frnr.toml),.,demo)
+# Of the UI.
+PORT ?= 3000
 
 .PHONY: demo ui test lint e2e screenshots browser docs bench fuzz audit lock clean
 
@@ -12,8 +14,9 @@ demo: .venv/installed
 # Whoever reaches the UI can launch runs, and it has no login: nobody else's machine may reach it.
 ui: .venv/installed
 	@test -e $(DIR)/frnr.toml || { echo "There is no $(DIR)/frnr.toml to show: run 'make demo', or write one."; exit 1; }
+	@$(BIN)/python -m tools.check_settings $(DIR)
 	mkdir -p $(DIR)/.dagster && cp dagster.yaml $(DIR)/.dagster/
-	cd $(DIR) && DAGSTER_HOME="$$PWD/.dagster" "$(CURDIR)/$(BIN)/dagster" dev -w "$(CURDIR)/workspace.yaml" --host 127.0.0.1
+	cd $(DIR) && DAGSTER_HOME="$$PWD/.dagster" "$(CURDIR)/$(BIN)/dagster" dev -w "$(CURDIR)/workspace.yaml" --host 127.0.0.1 --port $(PORT)
 
 test: lint
 	$(BIN)/pytest --numprocesses 4 --dist loadfile

@@ -240,7 +240,9 @@ def _extract(arguments: argparse.Namespace) -> int:
     if settings.keep_encodes:
         _require_writable("encode_dir", tables.kept_encodes)
     done = extract(dataset, arguments.output, settings, retry_quarantined=arguments.retry_quarantined)
-    _complain(f"{_counted(done.rows, 'row')} in {done.output}" if done.rows else f"no row; {done.output} is as it was")
+    _complain(
+        f"{_counted(done.rows, 'row')} in {done.output}" if done.rows else f"no row; {done.output} was not written"
+    )
     if done.rows and not done.rows_with_mos:
         _complain("no clip has a MOS: is its column called mos? Declare others as columns of [[datasets]] in frnr.toml")
     if done.failures:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from frnr_assets.cluster import require_distributed
-from frnr_assets.corpus.manifests.entries import base_folder, manifest_files
+from frnr_assets.corpus.manifests.entries import read_dataset
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.engine.workshop import memory_bytes
 from frnr_assets.extract import ENCODE_DIR, SCRATCH_DIR
@@ -20,7 +20,7 @@ from frnr_assets.media.sandbox import without_network
 from frnr_assets.media.toolchain import open_ffmpeg, open_toolchain
 from frnr_assets.media.vmaf import VmafModel, VmafTool
 from frnr_assets.media.vmaf_backends import open_tool
-from frnr_assets.settings import Settings
+from frnr_assets.settings import SETTINGS_FILE, Settings
 from frnr_assets.vocabulary import DEFAULT_VMAF_MODEL, UHD_VMAF_MODEL
 
 # Enough for the encodes in flight on a large machine, and for the tables of the whole of KonViD-150k.
@@ -161,16 +161,15 @@ def _folder(name: str, folder: Path, *, needed: bool) -> Diagnosis:
 
 
 def _datasets(settings: Settings) -> Iterator[Diagnosis]:
+    if not settings.datasets:
+        found = f"none is configured in a {SETTINGS_FILE} here; frnr extract needs none"
+        yield Diagnosis("datasets", found, works=False, needed=False)
     for dataset in settings.datasets:
         what = f"dataset {dataset.name}"
         try:
-            missing = [str(path) for path, _ in manifest_files(dataset) if not path.is_file()]
-            missing += [] if base_folder(dataset).is_dir() else [str(base_folder(dataset))]
+            next(read_dataset(dataset), None)
         except ManifestError as error:
             yield Diagnosis(what, str(error), works=False)
-            continue
-        if missing:
-            yield Diagnosis(what, f"{missing[0]} is not there; correct it in frnr.toml, or mount its disk", works=False)
         else:
             yield Diagnosis(what, f"{dataset.manifest}", works=True)
     for masters in settings.fr_datasets:

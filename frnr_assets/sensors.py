@@ -16,7 +16,7 @@ from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES, block_tags
 from frnr_assets.corpus.backlog import Backlog, Recipe, backlog, blocks
-from frnr_assets.corpus.ingest import what_changed
+from frnr_assets.corpus.ingest import was_refused, what_changed
 from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.places import look_at
 from frnr_assets.corpus.tables import NotMaterialized, Tables
@@ -119,13 +119,22 @@ def _watch_sources(context: dg.SensorEvaluationContext, tables: Tables, settings
     except ManifestError as error:
         return dg.SkipReason(str(error))
     if not changed:
-        return _settled("no manifest and no clip's file has changed since the manifests were read")
+        return _nothing_changed(tables)
     if written := [path for path in changed if _is_being_written(path)]:
         return dg.SkipReason(
             f"changed: {_some(changed)}. {harmless(written[0])} was written just now, and may not be complete"
         )
     states = [repr(settings.datasets), *(f"{path} {look_at(Path(path))}" for path in changed)]
     return _ask_once(context, states, settings, f"changed: {_some(changed)}")
+
+
+def _nothing_changed(tables: Tables) -> Evaluated:
+    if was_refused(tables):
+        return dg.SkipReason(
+            "a dataset could not be used when the manifests were read, and nothing has changed since; the last run of "
+            f"{INGEST} says why"
+        )
+    return _settled("no manifest and no clip's file has changed since the manifests were read")
 
 
 def _fetch_missing(context: dg.SensorEvaluationContext, tables: Tables, settings: Settings) -> Evaluated:

@@ -4,6 +4,7 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -277,7 +278,10 @@ def in_words(error: ValidationError) -> str:
 def _in_words(problem: ErrorDetails) -> str:
     setting = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        return f"{setting}: there is no such setting; there are {', '.join(_model_of(problem['loc']).model_fields)}"
+        known = _model_of(problem["loc"]).model_fields
+        if near := get_close_matches(str(problem["loc"][-1]), known, n=1):
+            return f"{setting}: there is no such setting; did you mean {near[0]}?"
+        return f"{setting}: there is no such setting; there are {', '.join(known)}"
     message = problem["msg"].removeprefix("Value error, ").replace("tuple", "array")
     if problem["loc"][:1] == ("containers",):
         message += " (mov is mp4 too, matroska is webm too)"

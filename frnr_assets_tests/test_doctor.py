@@ -166,6 +166,18 @@ class TestDatasets:
         assert status == 1
         assert str(tmp_path / "disk") in marks["dataset ours"][1]
 
+    def test_so_does_one_without_a_column_of_paths(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("manifest.csv").write_text("film,score\na.mp4,3.5\n")
+        self.configure("manifest.csv")
+        status, marks = examined(capsys)
+        assert status == 1
+        assert "no column with the clips' paths" in marks["dataset ours"][1]
+
+    def test_that_there_is_none_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+        status, marks = examined(capsys)
+        assert status == 0
+        assert marks["datasets"] == (NOT_THERE, "none is configured in a frnr.toml here; frnr extract needs none")
+
     def test_so_does_a_score_drop_without_a_score_file(self, capsys: pytest.CaptureFixture[str]) -> None:
         Path("drop").mkdir()
         self.configure("drop")

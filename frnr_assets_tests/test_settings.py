@@ -1,3 +1,4 @@
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def test_a_relative_path_starts_at_the_file_wherever_the_program_was_started(
         ("[automation]\ncron = 'every night'", "automation.cron: 'every night' is no cron schedule"),
         ("[automation]\nrunning = 'yes please'", "automation.running"),
         ("[automation]\ninterval_seconds = 0", "automation.interval_seconds"),
-        ("[automation]\ninterval = 5", "there are running, cron, interval_seconds"),
+        ("[automation]\ninterval = 5", "did you mean interval_seconds?"),
         ("download_threads = 0", "download_threads"),
         ("data_root = 5", "data_root"),
         ("extra_params = '-tune film'", "extra_params"),
@@ -271,3 +272,19 @@ def test_a_mistake_about_rows_of_masters_is_named_before_any_work_starts(
 ) -> None:
     with pytest.raises(SettingsError, match=sentence):
         _load(tmp_path, f"[[fr_datasets]]\nname = 'netflix'\n{content}\n")
+
+
+def test_the_ui_is_not_started_on_settings_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "frnr.toml").write_text("data_rot = 'data'\n")
+    makefile = Path(__file__).parents[1]
+    shown = subprocess.run(
+        ["make", "-o", ".venv/installed", "-C", makefile, "ui", f"DIR={tmp_path}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert shown.returncode != 0
+    assert f"{tmp_path}/frnr.toml: data_rot: there is no such setting; did you mean data_root?" in shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert not (tmp_path / ".dagster").exists(), "nothing was started"

@@ -43,7 +43,8 @@ def build_decoded_reference(settings: Settings) -> dg.AssetsDefinition:
                 description=describe(
                     "The facts of every clip: its source was probed, and decoded from the first frame to the last. "
                     "The decoded upload is the reference of all its cells; its frames are hashed, not kept. A clip "
-                    "that cannot be used is put into quarantine, with the reason in its metadata.",
+                    "that cannot be used is put into quarantine, with the reason in its metadata, "
+                    "and is green as well.",
                     "docs/concepts.md",
                 ),
                 owners=OWNERS,

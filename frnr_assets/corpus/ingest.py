@@ -255,6 +255,11 @@ def what_changed(datasets: Sequence[Dataset], tables: Tables, allowed_roots: Seq
     return [*configuration, *unseen, *sorted(changed, key=lambda path: path not in manifests)]
 
 
+def was_refused(tables: Tables) -> bool:
+    """Tell whether a dataset could not be used when the manifests were read."""
+    return any(path.startswith("configuration ") and path.endswith(_REFUSED) for path in tables.watched.read()["path"])
+
+
 @contextmanager
 def forgetting(tables: Tables, clips: Sequence[str] | None) -> Iterator[list[str]]:
     """Take clips that the manifests list no longer out of the table of clips when the block ends well.

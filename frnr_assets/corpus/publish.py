@@ -155,7 +155,12 @@ def find_version(folder: Path, name: str | None = None) -> Path:
     """
     current = current_version(folder)
     if current is None:
-        raise CorpusMissing(harmless(f"{folder}: nothing is published there; materialize {folder.name} first"))
+        raise CorpusMissing(
+            harmless(
+                f"{folder}: nothing is published there; materialize {folder.name} first, or name the data root that "
+                "has it"
+            )
+        )
     if name is None:
         return current
     versions = {version.name: version for version in _versions(folder)}

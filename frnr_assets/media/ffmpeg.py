@@ -88,7 +88,10 @@ def inspect_ffmpeg(path: Path, runner: ToolRunner) -> FFmpeg:
         raise ToolError(f"{path} could not be run: {error}") from error
     match = re.match(VERSION_PATTERN, result.stdout)
     if result.returncode != 0 or match is None:
-        raise ToolError(f"{path} does not behave like ffmpeg: `{result.command}` did not print its version")
+        raise ToolError(
+            f"{path} does not behave like ffmpeg: `{result.command}` did not print its version; correct or remove "
+            "ffmpeg_path"
+        )
     return FFmpeg(path=path, version=match[1])
 
 

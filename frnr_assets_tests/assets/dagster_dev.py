@@ -17,7 +17,7 @@ CHECKOUT = Path(__file__).parents[2]
 def ui_arguments() -> list[str]:
     """Return what `make ui` gives to the command `dagster`."""
     (arguments,) = re.findall(r'/dagster" (dev .*)', (CHECKOUT / "Makefile").read_text())
-    return shlex.split(arguments.replace("$(CURDIR)", str(CHECKOUT)))
+    return shlex.split(arguments.replace("$(CURDIR)", str(CHECKOUT)).replace("$(PORT)", "3000"))
 
 
 class DagsterDev:

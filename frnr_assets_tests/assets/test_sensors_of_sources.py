@@ -13,6 +13,7 @@ from frnr_assets.assets.fr_corpus import FR_CORPUS
 from frnr_assets.assets.source_manifest import SOURCE_MANIFEST
 from frnr_assets.automation import CELLS, INGEST, PUBLISH, REFERENCES
 from frnr_assets.corpus.dataset import Dataset
+from frnr_assets.corpus.manifests.records import ManifestError
 from frnr_assets.corpus.publish import current_version
 from frnr_assets.definitions import build_definitions
 from frnr_assets.maintenance import CLEAR, DOWNLOAD
@@ -57,6 +58,15 @@ class TestWatching:
         assert len(place.tick(WATCH)) == 1
         place.ingest()
         assert place.why(WATCH) == NOTHING_CHANGED
+
+    def test_a_dataset_that_could_not_be_read_is_not_said_to_be_well(self, place: Place) -> None:
+        place.manifest.write_text("")
+        with pytest.raises(ManifestError):
+            place.ingest()
+        assert place.why(WATCH) == (
+            "a dataset could not be used when the manifests were read, and nothing has changed since; the last run of "
+            "read_manifest says why"
+        )
 
     @pytest.mark.parametrize(
         ("change", "what"),
