@@ -14,7 +14,7 @@ demo: .venv/installed
 # Whoever reaches the UI can launch runs, and it has no login: nobody else's machine may reach it.
 ui: .venv/installed
 	@test -e $(DIR)/frnr.toml || { echo "There is no $(DIR)/frnr.toml to show: run 'make demo', or write one."; exit 1; }
-	@$(BIN)/python -m tools.check_settings $(DIR)
+	@$(BIN)/python -m tools.ready_for_ui $(DIR) $(PORT)
 	mkdir -p $(DIR)/.dagster && cp dagster.yaml $(DIR)/.dagster/
 	cd $(DIR) && DAGSTER_HOME="$$PWD/.dagster" "$(CURDIR)/$(BIN)/dagster" dev -w "$(CURDIR)/workspace.yaml" --host 127.0.0.1 --port $(PORT)
 

@@ -1,3 +1,4 @@
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -274,17 +275,27 @@ def test_a_mistake_about_rows_of_masters_is_named_before_any_work_starts(
         _load(tmp_path, f"[[fr_datasets]]\nname = 'netflix'\n{content}\n")
 
 
+def make_ui(folder: Path, *settings: str) -> subprocess.CompletedProcess[str]:
+    command = ["make", "-o", ".venv/installed", "-C", str(Path(__file__).parents[1]), "ui", f"DIR={folder}", *settings]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
 def test_the_ui_is_not_started_on_settings_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "frnr.toml").write_text("data_rot = 'data'\n")
-    makefile = Path(__file__).parents[1]
-    shown = subprocess.run(
-        ["make", "-o", ".venv/installed", "-C", makefile, "ui", f"DIR={tmp_path}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    shown = make_ui(tmp_path)
     assert shown.returncode != 0
     assert f"{tmp_path}/frnr.toml: data_rot: there is no such setting; did you mean data_root?" in shown.stderr
     assert "Traceback" not in shown.stderr
+    assert not (tmp_path / ".dagster").exists(), "nothing was started"
+
+
+def test_the_ui_is_not_started_without_its_page_on_a_port_that_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "frnr.toml").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        shown = make_ui(tmp_path, f"PORT={port}")
+    assert shown.returncode != 0
+    assert f"port {port}: Address already in use; another UI may be there." in shown.stderr
     assert not (tmp_path / ".dagster").exists(), "nothing was started"
