@@ -130,7 +130,7 @@ def _watch_sources(context: dg.SensorEvaluationContext, tables: Tables, settings
 
 def _nothing_changed(tables: Tables) -> Evaluated:
     if was_refused(tables):
-        return dg.SkipReason(
+        return _settled(
             "a dataset could not be used when the manifests were read, and nothing has changed since; the last run of "
             f"{INGEST} says why"
         )
