@@ -21,7 +21,8 @@ from frnr_assets.words import harmless_lines
 
 STDOUT_LIMIT_BYTES = 1 << 20
 STDERR_LIMIT_BYTES = 64 << 10
-_LIBRARY_IS_MISSING = "error while loading shared libraries"
+# How the dynamic loader ends a program, before any code of the program's own.
+_LOADER_STATUS, _LIBRARY_IS_MISSING = 127, "error while loading shared libraries"
 
 
 @dataclass(frozen=True)
@@ -248,8 +249,7 @@ class ToolRunner:
             raise Cancelled
         if result.returncode and stderr.startswith(COMPLAINTS):
             raise ToolError(f"this system does not start programs as before: {result.stderr.strip()}")
-        # So ends the dynamic loader, before any code of the program's own.
-        if result.returncode == 127 and _LIBRARY_IS_MISSING in result.stderr:
+        if result.returncode == _LOADER_STATUS and _LIBRARY_IS_MISSING in result.stderr:
             raise ToolError(f"{argv[0]} does not start: {result.stderr.strip()}")
         if timed_out:
             raise ToolFailed(
